@@ -1,0 +1,36 @@
+# Every target sets up .venv from the pinned constraints first.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-slow lint unit docs lock clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/burnish demo
+
+test: lint
+	$(BIN)/pytest tests
+
+test-slow: $(STAMP)
+	$(BIN)/pytest tests --slow
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(STAMP)
+	$(BIN)/pytest tests/unit tests/architecture
+
+lock: $(STAMP)
+	$(BIN)/uv pip compile --quiet --extra dev --no-annotate --no-header --output-file constraints.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""Prefect flows, the control API, and the wiring of stores and processes."""

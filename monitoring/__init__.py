@@ -1,0 +1,1 @@
+"""Watching: data quality, drift, service levels."""

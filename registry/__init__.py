@@ -1,0 +1,1 @@
+"""The system of record: records, errors, digests, plug-ins, stores and the release ledger."""

@@ -1,0 +1,1 @@
+"""The release ledger: the one truth of what serves."""

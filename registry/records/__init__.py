@@ -1,0 +1,1 @@
+"""Records: frozen, closed values that every part of Burnish passes around."""

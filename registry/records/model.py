@@ -1,0 +1,161 @@
+"""What a model is: its tensors, its artifacts, its versions."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from registry.records.base import Digest, ModelName, Record, VersionNumber
+from registry.records.benchmark import Environment, Metric
+from registry.records.gate import GateDecision
+
+
+class Datatype(StrEnum):
+    """Tensor element types under their Open Inference Protocol names."""
+
+    BOOL = "BOOL"
+    UINT8 = "UINT8"
+    UINT16 = "UINT16"
+    UINT32 = "UINT32"
+    UINT64 = "UINT64"
+    INT8 = "INT8"
+    INT16 = "INT16"
+    INT32 = "INT32"
+    INT64 = "INT64"
+    FP16 = "FP16"
+    FP32 = "FP32"
+    FP64 = "FP64"
+
+    @property
+    def numpy_name(self) -> str:
+        """The NumPy name of the type, such as ``float32``."""
+        if self is Datatype.BOOL:
+            return "bool"
+        return self.value.lower().replace("fp", "float")
+
+    @classmethod
+    def from_numpy_name(cls, name: str) -> "Datatype":
+        """Return the datatype of a NumPy type name.
+
+        Raises:
+            ValueError: no datatype has this name.
+        """
+        return cls(name.upper().replace("FLOAT", "FP"))
+
+
+class TensorSpec(Record):
+    """One named tensor; ``None`` in the shape is a size that may vary from request to request."""
+
+    name: str = Field(min_length=1)
+    datatype: Datatype
+    shape: tuple[int | None, ...]
+
+
+class Signature(Record):
+    """The inputs and outputs of a model, in order."""
+
+    inputs: tuple[TensorSpec, ...] = Field(min_length=1)
+    outputs: tuple[TensorSpec, ...] = Field(min_length=1)
+
+    @property
+    def batched(self) -> bool:
+        """True if axis 0 of every input and output varies, so that samples can share one run."""
+        return all(spec.shape[:1] == (None,) for spec in (*self.inputs, *self.outputs))
+
+
+class ArtifactFormat(StrEnum):
+    """The kinds of artifact that passes produce and runtimes consume."""
+
+    EXPORTED_PROGRAM = "exported_program"
+    ONNX = "onnx"
+    OPENVINO_IR = "openvino_ir"
+    AOTI_PACKAGE = "aoti_package"
+
+    @property
+    def main_file(self) -> str:
+        """The file inside the artifact's folder that a runtime opens."""
+        return {
+            ArtifactFormat.EXPORTED_PROGRAM: "model.pt2",
+            ArtifactFormat.ONNX: "model.onnx",
+            ArtifactFormat.OPENVINO_IR: "model.xml",
+            ArtifactFormat.AOTI_PACKAGE: "package.pt2",
+        }[self]
+
+
+class ArtifactRef(Record):
+    """A stored artifact: the tree digest of its folder, its format, its size in bytes."""
+
+    sha256: Digest
+    format: ArtifactFormat
+    size_bytes: int = Field(ge=0)
+
+
+class PluginConfig(Record):
+    """A plug-in (pass or runtime) with its knobs; knobs not named have the plug-in's defaults."""
+
+    name: str
+    knobs: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+
+
+class ServedVersion(Record):
+    """All that the engine needs to serve one version: which bytes, by which runtime, with what signature."""
+
+    version: VersionNumber
+    artifact: ArtifactRef
+    runtime: PluginConfig
+    signature: Signature
+    batch_invariant: bool = Field(description="False: the engine never puts two requests into one batch.")
+    max_batch_size: int = Field(default=32, ge=1)
+
+
+class VersionDraft(Record):
+    """A model version before the registry has given it a number."""
+
+    model: ModelName
+    optimization_id: str = Field(description="Idempotency key: one optimization registers at most one version.")
+    source: ArtifactRef = Field(description="The source model as taken in.")
+    artifact: ArtifactRef
+    runtime: PluginConfig
+    signature: Signature
+    recipe: tuple[PluginConfig, ...]
+    batch_invariant: bool
+    tool_versions: dict[str, str]
+    environment: Environment
+    metrics: tuple[Metric, ...]
+    gate: GateDecision
+    evaluation_set: Digest = Field(description="Artifact-store digest of the evaluation set.")
+    calibration_set: Digest | None = None
+    parent_version: VersionNumber | None = Field(default=None, description="The champion it was gated against.")
+    report: Digest = Field(description="Artifact-store digest of the report page's folder (report.html).")
+
+    @model_validator(mode="after")
+    def _gate_passed(self) -> Self:
+        if not self.gate.passed:
+            raise ValueError("only a candidate that passed its gate can become a version")
+        return self
+
+
+class ModelVersion(Record):
+    """A registered model version."""
+
+    version: VersionNumber
+    created_at: datetime
+    draft: VersionDraft
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.draft.model
+
+    @property
+    def served(self) -> ServedVersion:
+        """The part of the version that the engine needs."""
+        draft = self.draft
+        return ServedVersion(
+            version=self.version,
+            artifact=draft.artifact,
+            runtime=draft.runtime,
+            signature=draft.signature,
+            batch_invariant=draft.batch_invariant,
+        )

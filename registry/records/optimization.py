@@ -1,0 +1,134 @@
+"""An optimization: what is asked, each candidate, and what came of it."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from registry.records.base import Digest, Record
+from registry.records.benchmark import Benchmark, Environment, Interval
+from registry.records.gate import GateDecision, PairedTest
+from registry.records.model import ArtifactRef, PluginConfig, Signature
+
+
+class Policy(StrEnum):
+    """The named rules that pick one candidate from the Pareto front."""
+
+    MIN_LATENCY = "min_latency"
+    MAX_THROUGHPUT = "max_throughput"
+    MAX_THROUGHPUT_UNDER_LATENCY = "max_throughput_under_latency"
+    MIN_SIZE = "min_size"
+
+
+class MetricKind(StrEnum):
+    """How a prediction is scored against its label or against the source model."""
+
+    AUTO = "auto"
+    TOP1 = "top1"
+    COSINE = "cosine"
+    ERROR = "error"
+
+
+class OptimizationConfig(Record):
+    """What an optimization shall do; hashed into candidate ids. Read from a YAML or TOML file."""
+
+    policy: Policy = Policy.MIN_LATENCY
+    latency_limit_ms: float | None = Field(default=None, gt=0, description="For max_throughput_under_latency.")
+    budget_minutes: float = Field(default=10.0, gt=0)
+    batch_sizes: tuple[int, ...] = Field(default=(1, 8), min_length=1)
+    threads: int = Field(default=1, ge=1)
+    metric: MetricKind = MetricKind.AUTO
+    margin: float = Field(default=0.01, gt=0, lt=1, description="Non-inferiority margin as a share of samples.")
+    alpha: float = Field(default=0.05, gt=0, lt=1)
+    passes: tuple[str, ...] | None = Field(default=None, description="Only these passes; () is baselines only.")
+    runtimes: tuple[str, ...] | None = Field(default=None, description="Only these runtimes.")
+    candidate_timeout_s: float = Field(default=180.0, gt=0)
+    candidate_memory_mib: int = Field(default=8192, ge=256)
+    seed: int = 0
+
+
+class CandidateStatus(StrEnum):
+    """Where a candidate stands or ended."""
+
+    PENDING = "pending"
+    BUILT = "built"
+    FAILED = "failed"  # crash, time-out, out of memory, error in a pass: see reason and log
+    SKIPPED = "skipped"  # could not run here or the budget was spent: see reason
+    REFUSED = "refused"  # a gate rule said no: see gate
+    MEASURED = "measured"
+
+
+class NumericalComparison(Record):
+    """How far a candidate's outputs are from the source model's on the evaluation set."""
+
+    output: str = Field(description="The output with the largest difference.")
+    sample: int = Field(ge=0, description="The index of the worst sample.")
+    max_abs_difference: float = Field(ge=0)
+    max_rel_difference: float = Field(ge=0)
+    equivalent: bool = Field(description="Every sample within float tolerance.")
+
+
+class Candidate(Record):
+    """One recipe run by one runtime; the id is a digest of source, recipe, runtime and tool versions."""
+
+    id: Digest
+    recipe: tuple[PluginConfig, ...]
+    runtime: PluginConfig
+
+    @property
+    def label(self) -> str:
+        """A short name for people, such as ``export_onnx > quantize_static_int8 @ onnxruntime``."""
+        steps = " > ".join(_with_knobs(step) for step in self.recipe) or "source"
+        return f"{steps} @ {_with_knobs(self.runtime)}"
+
+
+def _with_knobs(plugin: PluginConfig) -> str:
+    knobs = ",".join(f"{name}={value}" for name, value in sorted(plugin.knobs.items()))
+    return f"{plugin.name}({knobs})" if knobs else plugin.name
+
+
+class CandidateResult(Record):
+    """All that is known of one candidate."""
+
+    candidate: Candidate
+    status: CandidateStatus
+    baseline: bool = False
+    reason: str = Field(default="", description="Why it failed, was skipped or refused, or was not chosen.")
+    artifact: ArtifactRef | None = None
+    folder: str | None = Field(
+        default=None, description="Its folder below the output folder: artifact, log, reproduce.py."
+    )
+    signature: Signature | None = None
+    comparison: NumericalComparison | None = None
+    score: Interval | None = Field(default=None, description="The metric on the evaluation set.")
+    fidelity: PairedTest | None = None
+    batch_invariant: bool | None = None
+    gate: GateDecision = GateDecision()
+    benchmark: Benchmark | None = None
+    on_front: bool = False
+    build_seconds: float = Field(default=0.0, ge=0)
+    cached: bool = Field(default=False, description="The artifact came from the candidate cache.")
+
+
+class OptimizationResult(Record):
+    """The outcome of one search."""
+
+    source: ArtifactRef
+    evaluation_set: Digest
+    calibration_set: Digest | None
+    config: OptimizationConfig
+    environment: Environment
+    metric: MetricKind
+    samples: int = Field(ge=0)
+    candidates: tuple[CandidateResult, ...]
+    winner: Digest | None = Field(description="The id of the chosen candidate; None if none passed.")
+    seconds: float = Field(ge=0)
+
+    @property
+    def chosen(self) -> CandidateResult | None:
+        """The winner's result."""
+        return next((result for result in self.candidates if result.candidate.id == self.winner), None)
+
+    @property
+    def baseline(self) -> CandidateResult | None:
+        """The first baseline: the source model as it was taken in, on its reference runtime."""
+        return next((result for result in self.candidates if result.baseline), None)

@@ -1,0 +1,112 @@
+"""What serves: routes with a generation, their history, and the catalog entries that the engine watches."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from registry.records.base import Digest, ModelName, Record, VersionNumber
+from registry.records.gate import GateDecision
+from registry.records.model import ServedVersion
+
+
+class TrafficSplit(Record):
+    """Shares of traffic by version, in percent; they sum to 100."""
+
+    weights: dict[VersionNumber, float] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _sums_to_100(self) -> Self:
+        if any(weight < 0 for weight in self.weights.values()):
+            raise ValueError("a traffic weight is a percentage and cannot be negative")
+        total = sum(self.weights.values())
+        if abs(total - 100) > 1e-6:
+            raise ValueError(f"traffic weights must sum to 100, got {total}")
+        return self
+
+
+class Route(Record):
+    """What serves one model now. A promotion replaces it and adds one to the generation."""
+
+    model: ModelName
+    generation: int = Field(ge=1)
+    champion: VersionNumber
+    split: TrafficSplit
+    updated_at: datetime
+
+
+class ReleaseAction(StrEnum):
+    """What changed a route."""
+
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+
+
+class ReleaseEvent(Record):
+    """One change of a route, as kept in the ledger's history."""
+
+    model: ModelName
+    generation: int = Field(ge=1)
+    action: ReleaseAction
+    champion: VersionNumber
+    previous: VersionNumber | None
+    actor: str
+    reason: str
+    at: datetime
+
+
+class CatalogEntry(Record):
+    """One model as the engine sees it: the file ``<model>.json`` in the catalog folder."""
+
+    model: ModelName
+    generation: int = Field(ge=0, description="0: nothing is live yet, versions answer by number only.")
+    split: TrafficSplit | None
+    versions: tuple[ServedVersion, ...]
+
+    @model_validator(mode="after")
+    def _split_names_known_versions(self) -> Self:
+        known = {served.version for served in self.versions}
+        unknown = sorted(set(self.split.weights) - known) if self.split else []
+        if unknown:
+            raise ValueError(f"the split of {self.model} names versions {unknown} that the entry does not hold")
+        return self
+
+
+class OptimizationState(StrEnum):
+    """Where an optimization stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    RELEASED = "released"
+    REGISTERED = "registered"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+class OptimizationStatus(Record):
+    """What the platform knows of one optimization; kept in the ledger, read by client and CLI."""
+
+    id: str
+    model: ModelName
+    state: OptimizationState
+    stage: str = ""
+    message: str = ""
+    source: Digest
+    evaluation_set: Digest
+    version: VersionNumber | None = None
+    gate: GateDecision = GateDecision()
+    flow_run: str | None = Field(default=None, description="Prefect flow run id.")
+    result: Digest | None = Field(default=None, description="Artifact-store digest: result.json and report.html.")
+    candidates_done: int = 0
+    candidates_total: int = 0
+    created_at: datetime
+    updated_at: datetime
+
+
+class Feedback(Record):
+    """The true answer to one captured request; ``labels`` holds one value a sample."""
+
+    model: ModelName
+    request_id: str = Field(min_length=1, max_length=128)
+    labels: tuple[float, ...] = Field(min_length=1)

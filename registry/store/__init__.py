@@ -1,0 +1,1 @@
+"""Stores: where model versions and artifacts are kept, behind two protocols."""

@@ -1,0 +1,1 @@
+"""The engine: catalog, traffic, residency, batching, inference, capture."""

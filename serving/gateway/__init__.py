@@ -1,0 +1,1 @@
+"""Envoy in front of the workers: configuration from records, validated, swapped by rename."""

@@ -1,0 +1,97 @@
+"""The one seam between artifacts and execution: a Runtime loads, a Session runs.
+
+Shape legend: every array's axis 0 is the batch where the signature is batched.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from registry.errors import InputError, PluginUnavailable
+from registry.plugins import RUNTIMES, load_plugin
+from registry.records.model import ArtifactFormat, PluginConfig, Signature
+
+Array = npt.NDArray[np.generic]
+Arrays = dict[str, Array]
+
+
+class Session(ABC):
+    """A loaded model: runs batches on the thread that calls it."""
+
+    def __init__(self, signature: Signature, resident_bytes: int) -> None:
+        """Keep what the engine asks of every session.
+
+        Args:
+            signature: inputs and outputs, in order.
+            resident_bytes: resident memory that loading added, measured.
+        """
+        self.signature = signature
+        self.resident_bytes = resident_bytes
+
+    @abstractmethod
+    def run(self, inputs: Mapping[str, Array]) -> Arrays:
+        """Compute all outputs by name, each C-contiguous, for inputs that match the signature."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the memory back; the session is not used again."""
+
+    def warm_up(self) -> None:
+        """Run once on zeros (varying sizes taken as 1), so that the first request pays no set-up."""
+        self.run(
+            {
+                spec.name: np.zeros([1 if size is None else size for size in spec.shape], spec.datatype.numpy_name)
+                for spec in self.signature.inputs
+            }
+        )
+
+
+class Runtime(BaseModel):
+    """Loads artifacts into sessions. Its fields are its knobs; ``threads`` is one of every runtime.
+
+    A subclass is one file in ``serving/runtimes/`` (or an entry point in ``burnish.runtimes``), named by the file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    consumes: ClassVar[frozenset[ArtifactFormat]]
+    reference_for: ClassVar[frozenset[ArtifactFormat]] = frozenset()
+    """Source formats for which this runtime, on the untouched source, is the baseline."""
+
+    threads: int = Field(default=1, ge=1, description="Threads that one run may use.")
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """Why this runtime cannot work on this machine, with the command that would change it; None if it can."""
+        return None
+
+    @abstractmethod
+    def load(self, folder: Path, artifact_format: ArtifactFormat, signature: Signature) -> Session:
+        """Open the artifact in a folder (its ``main_file``) and return a session ready to run.
+
+        Raises:
+            CandidateError: the artifact cannot be loaded or does not have the signature.
+        """
+
+
+def build_runtime(config: PluginConfig) -> Runtime:
+    """Import a runtime by name and give it its knobs.
+
+    Raises:
+        PluginNotFound: no runtime has this name.
+        PluginUnavailable: it cannot work here.
+        InputError: a knob is unknown or has a wrong value.
+    """
+    runtime = load_plugin(RUNTIMES, config.name, Runtime)  # type: ignore[type-abstract]
+    reason = runtime.unavailable()
+    if reason:
+        raise PluginUnavailable(f"the runtime {config.name!r} cannot run here: {reason}")
+    try:
+        return runtime(**config.knobs)
+    except ValueError as error:
+        raise InputError(f"the runtime {config.name!r} does not take these knobs: {error}") from error

@@ -1,0 +1,1 @@
+"""One file per runtime; a file here is a plug-in and nothing else."""

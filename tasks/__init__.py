@@ -1,0 +1,1 @@
+"""Steps: one thin Prefect task module each; the pure work stands in the folders below."""

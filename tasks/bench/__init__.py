@@ -1,0 +1,1 @@
+"""Benchmarks: interleaved measurement, intervals, and the environment they hold for."""

@@ -1,0 +1,1 @@
+"""Gates: rules, paired tests, decisions."""

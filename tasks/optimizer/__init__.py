@@ -1,0 +1,1 @@
+"""The optimizer: passes, recipes, search, isolation, the Pareto front and the report."""

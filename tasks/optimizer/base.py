@@ -1,0 +1,151 @@
+"""What a pass is: knobs, stage, formats, and one method."""
+
+import time
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from registry.digest import tree_digest
+from registry.errors import CandidateError, InputError, PluginUnavailable
+from registry.plugins import PASSES, load_plugin
+from registry.records.model import ArtifactFormat, ArtifactRef, PluginConfig, Signature
+
+
+class Stage(IntEnum):
+    """The order of passes in a recipe; at most one pass of each stage."""
+
+    PRUNE = 1
+    EXPORT = 2
+    QUANTIZE = 3
+    COMPILE = 4
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A folder with a model in one format."""
+
+    folder: Path
+    format: ArtifactFormat
+    signature: Signature
+
+    @property
+    def file(self) -> Path:
+        """The file that a runtime opens."""
+        return self.folder / self.format.main_file
+
+    def ref(self) -> ArtifactRef:
+        """Digest and size of the folder as it stands."""
+        size = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        return ArtifactRef(sha256=tree_digest(self.folder), format=self.format, size_bytes=size)
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """All that a pass may use besides its input artifact."""
+
+    workspace: Path
+    """An empty folder of this step's own; the produced artifact is written here and nothing elsewhere."""
+    source: Artifact
+    """The source model, the teacher of a distillation."""
+    calibration: Mapping[str, npt.NDArray[np.generic]]
+    """Inputs by name, axis 0 the samples; never labels."""
+    excluded_layers: tuple[str, ...] = ()
+    """Layers (ONNX node names or module paths) that stay in float."""
+    target: str = "cpu"
+    seed: int = 0
+    threads: int = 1
+    deadline: float = float("inf")
+    """Unix time after which the step is killed."""
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - time.time()
+
+
+def knob(default: Any, *, search: tuple[Any, ...] = (), description: str) -> Any:  # noqa: ANN401
+    """Declare a pass's or runtime's knob: its default, the values a search tries, and what it does."""
+    return Field(default=default, description=description, json_schema_extra={"search": list(search)})
+
+
+class Pass(BaseModel):
+    """One optimization step. Its fields are its knobs; ``apply`` is its only work.
+
+    A subclass is one file in ``tasks/passes/`` (or an entry point in ``burnish.passes``), named by the file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: ClassVar[Stage]
+    consumes: ClassVar[frozenset[ArtifactFormat]]
+    produces: ClassVar[ArtifactFormat]
+    suits: ClassVar[frozenset[str] | None] = None
+    """Names of the runtimes that the product is made for; None: all that consume the format."""
+    needs_calibration: ClassVar[bool] = False
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """Why this pass cannot work on this machine, with the command that would change it; None if it can."""
+        return None
+
+    @classmethod
+    def search_values(cls) -> dict[str, tuple[Any, ...]]:
+        """The values that a search tries, by knob; knobs without declared values keep their default."""
+        found = {}
+        for name, field in cls.model_fields.items():
+            extra = field.json_schema_extra
+            values = extra.get("search") if isinstance(extra, dict) else None
+            if isinstance(values, list) and values:
+                found[name] = tuple(values)
+        return found
+
+    @abstractmethod
+    def apply(self, artifact: Artifact, context: PassContext) -> Artifact:
+        """Write the produced artifact into ``context.workspace`` and return it.
+
+        Raises:
+            CandidateError: this artifact cannot be treated by this pass; the message says why.
+        """
+
+
+def build_pass(config: PluginConfig) -> Pass:
+    """Import a pass by name and give it its knobs.
+
+    Raises:
+        PluginNotFound: no pass has this name.
+        PluginUnavailable: it cannot work here.
+        InputError: a knob is unknown or has a wrong value.
+    """
+    pass_class = load_plugin(PASSES, config.name, Pass)  # type: ignore[type-abstract]
+    reason = pass_class.unavailable()
+    if reason:
+        raise PluginUnavailable(f"the pass {config.name!r} cannot run here: {reason}")
+    try:
+        return pass_class(**config.knobs)
+    except ValueError as error:
+        raise InputError(f"the pass {config.name!r} does not take these knobs: {error}") from error
+
+
+def check_recipe(recipe: tuple[Pass, ...], source_format: ArtifactFormat) -> ArtifactFormat:
+    """Check a recipe's chain of stages and formats before anything runs; return the final format.
+
+    Raises:
+        CandidateError: stages are out of order or a pass cannot take what the one before it produces.
+    """
+    current, stage = source_format, 0
+    for step in recipe:
+        name = type(step).__module__.rsplit(".", 1)[-1]
+        if step.stage <= stage:
+            raise CandidateError(f"{name} is of stage {step.stage.name}, which must come before the pass ahead of it")
+        if current not in step.consumes:
+            takes = ", ".join(sorted(step.consumes))
+            raise CandidateError(f"{name} takes {takes}, but the step before it produces {current}")
+        current, stage = step.produces, step.stage
+    return current
