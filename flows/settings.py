@@ -1,0 +1,125 @@
+"""Where the parts of the stack are: environment variables ``BURNISH_*``, then ``stack.json`` in the home folder."""
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    JsonConfigSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+STACK_FILE = "stack.json"
+
+
+def _home() -> Path:
+    return Path(os.environ.get("BURNISH_HOME", "~/.burnish")).expanduser().absolute()
+
+
+class StackSettings(BaseSettings):
+    """One stack: its folder, its ports, its stores. ``burnish up`` writes what it started with to ``stack.json``."""
+
+    model_config = SettingsConfigDict(env_prefix="BURNISH_", frozen=True, extra="ignore")
+
+    home: Path = Field(default_factory=_home, description="The folder that holds everything the stack keeps.")
+    host: str = Field(default="127.0.0.1", description="The address that every part binds to.")
+    gateway_port: int = Field(default=8000, description="Envoy: inference over REST.")
+    gateway_admin_port: int = Field(default=8002, description="Envoy: admin and metrics.")
+    control_port: int = Field(default=8080, description="Control API.")
+    bento_port: int = Field(default=3000, description="The BentoML endpoint of the engine.")
+    door_port: int = Field(default=8100, description="REST door of worker 0; worker i listens 10 x i higher.")
+    prefect_port: int = Field(default=4200, description="Prefect server and UI.")
+    mlflow_port: int = Field(default=5000, description="MLflow server and UI.")
+    supervisor_port: int = Field(default=8090, description="The supervisor's own control endpoint.")
+    workers: int = Field(default=2, ge=1, description="Engine workers.")
+    artifacts_url: str = Field(default="", description="s3://bucket/prefix; empty: the folder artifacts/ in home.")
+    s3_endpoint_url: str = Field(default="", description="An S3 server other than AWS.")
+    ledger_url: str = Field(default="", description="SQLAlchemy URL; empty: SQLite in home.")
+    mlflow_backend_url: str = Field(default="", description="MLflow's database URL; empty: SQLite in home.")
+    prefect_database_url: str = Field(default="", description="Prefect's database URL; empty: SQLite in home.")
+    capture_rate: float = Field(default=0.1, ge=0, le=1, description="Share of requests sampled to Parquet.")
+    monitor_cron: str = Field(default="0 * * * *", description="When drift reports are made.")
+    retrain_cron: str = Field(default="0 3 * * 0", description="When retraining runs.")
+    trainers: tuple[str, ...] = Field(
+        default=("burnish.examples.digits:train",),
+        description="Training functions (module:function) that the retrain flow may call.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Explicit arguments win over the environment, the environment over the running stack's file."""
+        stack_file = JsonConfigSettingsSource(settings_cls, json_file=_home() / STACK_FILE)
+        return init_settings, env_settings, stack_file
+
+    @property
+    def gateway_url(self) -> str:
+        """Base URL of the gateway."""
+        return f"http://{self.host}:{self.gateway_port}"
+
+    @property
+    def control_url(self) -> str:
+        """Base URL of the control API."""
+        return f"http://{self.host}:{self.control_port}"
+
+    @property
+    def mlflow_url(self) -> str:
+        """Base URL of the MLflow server."""
+        return f"http://{self.host}:{self.mlflow_port}"
+
+    @property
+    def prefect_url(self) -> str:
+        """Base URL of the Prefect UI; its API is below ``/api``."""
+        return f"http://{self.host}:{self.prefect_port}"
+
+    def door_url(self, worker: int) -> str:
+        """Base URL of one engine worker's REST door."""
+        return f"http://{self.host}:{self.door_port + 10 * worker}"
+
+    @property
+    def ledger_database(self) -> str:
+        """SQLAlchemy URL of the ledger."""
+        return self.ledger_url or f"sqlite:///{self.home / 'ledger.db'}"
+
+    @property
+    def artifacts_folder(self) -> Path:
+        """The local artifact store; with S3, the cache of what was read."""
+        return self.home / "artifacts"
+
+    @property
+    def catalog_folder(self) -> Path:
+        """The folder that the engine watches."""
+        return self.home / "catalog"
+
+    @property
+    def capture_folder(self) -> Path:
+        """Sampled requests as Parquet."""
+        return self.home / "capture"
+
+    @property
+    def cache_folder(self) -> Path:
+        """Built candidates by digest."""
+        return self.home / "cache"
+
+    @property
+    def work_folder(self) -> Path:
+        """Workspaces of running optimizations."""
+        return self.home / "work"
+
+    @property
+    def bento_folder(self) -> Path:
+        """BENTOML_HOME: the Bentos that releases publish."""
+        return self.home / "bento"
+
+    @property
+    def log_folder(self) -> Path:
+        """One log a process."""
+        return self.home / "logs"

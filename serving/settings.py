@@ -1,0 +1,26 @@
+"""Where an engine finds its catalog, its artifacts and its doors: environment variables ``BURNISH_ENGINE_*``."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class EngineSettings(BaseSettings):
+    """One engine process; every worker of it reads the same."""
+
+    model_config = SettingsConfigDict(env_prefix="BURNISH_ENGINE_", frozen=True, extra="ignore")
+
+    catalog_folder: Path
+    artifacts_folder: Path
+    artifacts_url: str = Field(default="", description="s3://bucket/prefix; empty: artifacts_folder is the store.")
+    s3_endpoint_url: str = ""
+    capture_folder: Path
+    capture_rate: float = Field(default=0.1, ge=0, le=1)
+    host: str = "127.0.0.1"
+    door_port: int = Field(default=8100, description="REST door of worker 0; worker i listens 10 x i higher.")
+    bento_port: int = 3000
+    workers: int = Field(default=2, ge=1)
+    resident_mib: int = Field(default=2048, ge=1, description="Memory budget for loaded models, per worker.")
+    max_body_bytes: int = Field(default=64 * 2**20, ge=1, description="Larger request bodies are refused with 413.")
+    drain_seconds: float = Field(default=20.0, gt=0, description="How long a stopping worker finishes what it has.")
