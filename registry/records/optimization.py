@@ -1,10 +1,11 @@
 """An optimization: what is asked, each candidate, and what came of it."""
 
 from enum import StrEnum
+from uuid import uuid4
 
 from pydantic import Field
 
-from registry.records.base import Digest, Record
+from registry.records.base import Digest, ModelName, Record
 from registry.records.benchmark import Benchmark, Environment, Interval
 from registry.records.gate import GateDecision, PairedTest
 from registry.records.model import ArtifactRef, PluginConfig, Signature
@@ -44,6 +45,18 @@ class OptimizationConfig(Record):
     candidate_timeout_s: float = Field(default=180.0, gt=0)
     candidate_memory_mib: int = Field(default=8192, ge=256)
     seed: int = 0
+
+
+class OptimizationRequest(Record):
+    """What the flow ``optimize`` is asked to do; sets and source are digests in the artifact store."""
+
+    id: str = Field(default_factory=lambda: uuid4().hex, pattern=r"^[0-9a-f]{32}$")
+    model: ModelName
+    source: Digest = Field(description="An upload: one file, model.pt2 or model.onnx.")
+    evaluation: Digest = Field(description="An upload: evaluation.npz or evaluation.parquet.")
+    calibration: Digest | None = Field(default=None, description="An upload: calibration.npz or calibration.parquet.")
+    config: OptimizationConfig = OptimizationConfig()
+    release: bool = Field(default=True, description="Promote the winner; otherwise it is registered only.")
 
 
 class CandidateStatus(StrEnum):

@@ -80,7 +80,8 @@ class OptimizationState(StrEnum):
     RUNNING = "running"
     RELEASED = "released"
     REGISTERED = "registered"
-    REFUSED = "refused"
+    REFUSED = "refused"  # by the gate: see gate
+    INVALID = "invalid"  # the input cannot be used: see message
     FAILED = "failed"
 
 
