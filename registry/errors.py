@@ -16,13 +16,19 @@ Messages say what went wrong, where, and what to do. A refused gate, a breached 
 values, not errors.
 """
 
+from typing import ClassVar
+
 
 class BurnishError(Exception):
-    """Root of every error that Burnish raises on purpose."""
+    """Root of every error that Burnish raises on purpose; ``exit_code`` is what the CLI ends with."""
+
+    exit_code: ClassVar[int] = 3
 
 
 class InputError(BurnishError):
     """What the user gave cannot be used; the message says which part and what to change."""
+
+    exit_code: ClassVar[int] = 2
 
 
 class PluginNotFound(InputError):
