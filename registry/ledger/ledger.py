@@ -1,0 +1,196 @@
+"""The release ledger: the one truth of what serves, with its history."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from registry.errors import ModelNotFound, RegistryError
+from registry.ledger import routes
+from registry.ledger.database import Database
+from registry.ledger.tables import FEEDBACK, OPTIMIZATIONS, SERVED_VERSIONS
+from registry.records.model import ServedVersion
+from registry.records.release import Feedback, OptimizationStatus, ReleaseAction, ReleaseEvent, Route
+
+
+class Ledger:
+    """Routes, release history, admitted versions, optimizations and feedback in one database.
+
+    Any number of threads, processes and (on Postgres) hosts may use it at once.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Use a database by SQLAlchemy URL, ``sqlite:///FILE`` or ``postgresql+psycopg://...``.
+
+        Raises:
+            InputError: the URL cannot be used.
+        """
+        self._database = Database(url)
+
+    def migrate(self) -> None:
+        """Make or upgrade the tables; safe when several processes start at once.
+
+        Raises:
+            TransientError: the database cannot be reached.
+        """
+        self._database.migrate()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._database.close()
+
+    def admit(self, model: str, served: ServedVersion) -> None:
+        """Let a version be promoted; admitting it again is a no-op.
+
+        Raises:
+            RegistryError: the version is admitted with other content: a version never changes.
+        """
+        row = {
+            "model": model,
+            "version": served.version,
+            "record": served.model_dump_json(),
+            "admitted_at": datetime.now(UTC),
+        }
+        with self._database.write() as connection:
+            if _insert_if_absent(connection, SERVED_VERSIONS, row):
+                return
+            known = next(entry for entry in _served(connection, model) if entry.version == served.version)
+        if known != served:
+            raise RegistryError(
+                f"version {served.version} of {model!r} is already admitted with other content "
+                f"(artifact {known.artifact.sha256[:12]}, now {served.artifact.sha256[:12]}); a version never changes"
+            )
+
+    def served(self, model: str) -> tuple[ServedVersion, ...]:
+        """Return every admitted version of a model, oldest first."""
+        with self._database.read() as connection:
+            return _served(connection, model)
+
+    def models(self) -> tuple[str, ...]:
+        """Return the names of all models that have an admitted version, sorted."""
+        query = sa.select(SERVED_VERSIONS.c.model).distinct().order_by(SERVED_VERSIONS.c.model)
+        with self._database.read() as connection:
+            return tuple(connection.execute(query).scalars())
+
+    def route(self, model: str) -> Route | None:
+        """Return what serves a model now; None if nothing was ever released."""
+        with self._database.read() as connection:
+            return routes.read_route(connection, model)
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return every route, by model."""
+        with self._database.read() as connection:
+            return routes.read_routes(connection)
+
+    def history(self, model: str) -> tuple[ReleaseEvent, ...]:
+        """Return every change of a model's route, oldest first."""
+        with self._database.read() as connection:
+            return routes.read_history(connection, model)
+
+    def promote(
+        self, model: str, version: int, *, actor: str, reason: str, expected_generation: int | None = None
+    ) -> Route:
+        """Make an admitted version the champion, if the route still has the expected generation.
+
+        Args:
+            model: the model's name.
+            version: the version that shall serve.
+            actor: who asks.
+            reason: why; kept in the history.
+            expected_generation: the generation that the caller has seen, 0 for no route; None: whatever it is.
+
+        Raises:
+            ModelNotFound: the version is not admitted.
+            VersionConflict: the generation is another; the message says who changed it and when.
+            InputError: the version is already live.
+        """
+        with self._database.write() as connection:
+            change = routes.Change(model, ReleaseAction.PROMOTE, actor, reason, expected_generation)
+            return routes.promote(connection, version, change)
+
+    def rollback(self, model: str, *, actor: str, reason: str, expected_generation: int | None = None) -> Route:
+        """Return to the champion that was live before the current one was promoted.
+
+        Raises:
+            ModelNotFound: the model is not in the ledger.
+            VersionConflict: the generation is not the expected one.
+            InputError: nothing was live before.
+        """
+        with self._database.write() as connection:
+            change = routes.Change(model, ReleaseAction.ROLLBACK, actor, reason, expected_generation)
+            return routes.roll_back(connection, change)
+
+    def save_optimization(self, status: OptimizationStatus) -> None:
+        """Keep what is known of an optimization, over what was known before."""
+        row = {
+            "id": status.id,
+            "model": status.model,
+            "created_at": status.created_at,
+            "record": status.model_dump_json(),
+        }
+        with self._database.write() as connection:
+            if not _insert_if_absent(connection, OPTIMIZATIONS, row):
+                connection.execute(sa.update(OPTIMIZATIONS).where(OPTIMIZATIONS.c.id == status.id).values(row))
+
+    def optimization(self, optimization_id: str) -> OptimizationStatus:
+        """Return one optimization.
+
+        Raises:
+            ModelNotFound: there is none with this id.
+        """
+        query = sa.select(OPTIMIZATIONS.c.record).where(OPTIMIZATIONS.c.id == optimization_id)
+        with self._database.read() as connection:
+            record = connection.execute(query).scalar_one_or_none()
+        if record is None:
+            raise ModelNotFound(f"there is no optimization {optimization_id!r}")
+        return OptimizationStatus.model_validate_json(record)
+
+    def optimizations(self, model: str | None = None) -> tuple[OptimizationStatus, ...]:
+        """Return the optimizations of one model or of all, oldest first."""
+        query = sa.select(OPTIMIZATIONS.c.record).order_by(OPTIMIZATIONS.c.created_at, OPTIMIZATIONS.c.id)
+        if model is not None:
+            query = query.where(OPTIMIZATIONS.c.model == model)
+        with self._database.read() as connection:
+            return tuple(OptimizationStatus.model_validate_json(text) for text in connection.execute(query).scalars())
+
+    def add_feedback(self, feedback: Feedback) -> None:
+        """Keep the true answer to a request; a later answer to the same request replaces it.
+
+        Raises:
+            ModelNotFound: the model is not in the ledger.
+        """
+        row = {**feedback.model_dump(mode="json"), "at": datetime.now(UTC)}
+        same = (FEEDBACK.c.model == feedback.model) & (FEEDBACK.c.request_id == feedback.request_id)
+        with self._database.write() as connection:
+            if not _served(connection, feedback.model):
+                raise ModelNotFound(f"there is no model {feedback.model!r} in the ledger")
+            if not _insert_if_absent(connection, FEEDBACK, row):
+                connection.execute(sa.update(FEEDBACK).where(same).values(row))
+
+    def feedback(self, model: str) -> tuple[Feedback, ...]:
+        """Return all feedback of a model in the order of arrival."""
+        query = (
+            sa.select(FEEDBACK.c.model, FEEDBACK.c.request_id, FEEDBACK.c.labels)
+            .where(FEEDBACK.c.model == model)
+            .order_by(FEEDBACK.c.at, FEEDBACK.c.request_id)
+        )
+        with self._database.read() as connection:
+            return tuple(Feedback(**row._mapping) for row in connection.execute(query))
+
+
+def _served(connection: sa.Connection, model: str) -> tuple[ServedVersion, ...]:
+    query = (
+        sa.select(SERVED_VERSIONS.c.record).where(SERVED_VERSIONS.c.model == model).order_by(SERVED_VERSIONS.c.version)
+    )
+    return tuple(ServedVersion.model_validate_json(text) for text in connection.execute(query).scalars())
+
+
+def _insert_if_absent(connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> bool:
+    """Insert a row; False, with nothing changed, if its key is taken."""
+    try:
+        with connection.begin_nested():
+            connection.execute(sa.insert(table).values(row))
+    except IntegrityError:
+        return False
+    return True
