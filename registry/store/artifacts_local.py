@@ -7,7 +7,15 @@ from uuid import uuid4
 
 from registry.digest import json_digest, tree_manifest
 from registry.errors import InputError, ModelNotFound, RegistryError
-from registry.store.tree import Manifest, check_digest, differences, dump_manifest, parse_manifest, tree_bytes
+from registry.store.tree import (
+    Manifest,
+    check_digest,
+    differences,
+    dump_manifest,
+    manifest_or_empty,
+    parse_manifest,
+    tree_bytes,
+)
 
 _READ_ONLY = 0o444
 
@@ -43,7 +51,7 @@ class LocalArtifacts:
             RegistryError: the stored bytes do not have this digest; the message names the files.
         """
         folder = self._existing(digest)
-        found = _manifest_or_empty(folder)
+        found = manifest_or_empty(folder)
         if json_digest(found) != digest:
             raise RegistryError(
                 f"artifact {digest} in {folder} is damaged: {'; '.join(self._damage(digest, found))}. "
@@ -81,7 +89,7 @@ class LocalArtifacts:
         return folder
 
     def _intact(self, digest: str) -> bool:
-        return self.exists(digest) and json_digest(_manifest_or_empty(self._folder(digest))) == digest
+        return self.exists(digest) and json_digest(manifest_or_empty(self._folder(digest))) == digest
 
     def _damage(self, digest: str, found: Manifest) -> tuple[str, ...]:
         manifest_file = self._manifest_file(digest)
@@ -126,13 +134,6 @@ class LocalArtifacts:
         folder = self.root / "incoming"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / uuid4().hex
-
-
-def _manifest_or_empty(folder: Path) -> Manifest:
-    try:
-        return tree_manifest(folder)
-    except InputError:  # no file left, or a link put in its place
-        return {}
 
 
 def _seal(folder: Path) -> None:

@@ -2,9 +2,9 @@
 
 import json
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from registry.digest import canonical_json, json_digest
+from registry.digest import canonical_json, json_digest, tree_manifest
 from registry.errors import InputError, RegistryError
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -40,7 +40,10 @@ def parse_manifest(content: bytes, digest: str) -> Manifest:
     except ValueError:
         manifest = None
     if not isinstance(manifest, dict) or json_digest(manifest) != digest:
-        raise RegistryError(f"the manifest of artifact {digest} is damaged; store the artifact again")
+        raise RegistryError(f"the manifest of artifact {digest} is damaged; delete the artifact and store it again")
+    for name in manifest:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise RegistryError(f"the manifest of artifact {digest} names {name!r}, a file outside of its tree")
     return manifest
 
 
@@ -54,6 +57,14 @@ def differences(expected: Manifest, found: Manifest) -> tuple[str, ...]:
         if expected[name] != found[name]
     ]
     return (*missing, *foreign, *changed)
+
+
+def manifest_or_empty(folder: Path) -> Manifest:
+    """Return the manifest of a folder as it stands; empty if no file is left or a link was put in."""
+    try:
+        return tree_manifest(folder)
+    except InputError:
+        return {}
 
 
 def tree_bytes(folder: Path) -> int:
