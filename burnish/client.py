@@ -1,0 +1,260 @@
+"""The Python client: speaks HTTP to the control API and to the gateway, and imports nothing of the platform."""
+
+import hashlib
+import importlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from burnish.errors import InputError, RemoteError
+from burnish.remote import Remote
+from burnish.replies import (
+    Candidate,
+    FlowRun,
+    Model,
+    Models,
+    Optimization,
+    Prediction,
+    Release,
+    Status,
+    Version,
+    Versions,
+)
+from burnish.settings import find_endpoints
+
+MODEL_SUFFIXES = (".pt2", ".onnx")
+DATASET_SUFFIXES = (".npz", ".parquet")
+UPLOAD_TIMEOUT_S = 600.0
+_CHUNK_BYTES = 1 << 20
+_POLL_S = 1.0
+
+
+class Client:
+    """A stack, found by ``BURNISH_CONTROL_URL`` and ``BURNISH_GATEWAY_URL`` or in ``BURNISH_HOME``."""
+
+    def __init__(self, control_url: str | None = None, gateway_url: str | None = None) -> None:
+        """Find the addresses; nothing is sent yet.
+
+        Raises:
+            InputError: the stack's file cannot be read.
+        """
+        endpoints = find_endpoints(control_url, gateway_url)
+        self._control = Remote("the control API", endpoints.control_url)
+        self._uploads = Remote("the control API", endpoints.control_url, timeout_s=UPLOAD_TIMEOUT_S)
+        self._gateway = Remote("the gateway", endpoints.gateway_url)
+
+    @property
+    def control_url(self) -> str:
+        """Base URL of the control API."""
+        return self._control.base_url
+
+    def close(self) -> None:
+        """Close all connections."""
+        for remote in (self._control, self._uploads, self._gateway):
+            remote.close()
+
+    def __enter__(self) -> Self:
+        """Return the client itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close all connections."""
+        self.close()
+
+    def upload(self, path: Path, filename: str) -> str:
+        """Send one file under one of the names that the control API takes; return its digest.
+
+        Raises:
+            InputError: the file cannot be read or is refused.
+            RemoteError: the control API failed.
+        """
+        try:
+            with path.open("rb") as stream:
+                digest = hashlib.sha256()
+                while chunk := stream.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+                stream.seek(0)
+                headers = {"x-content-sha256": digest.hexdigest()}
+                return str(self._uploads.put_file(f"/v1/artifacts/{filename}", stream, headers)["digest"])
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+    def push_files(
+        self,
+        model_path: Path,
+        name: str,
+        evaluation: Path,
+        calibration: Path | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> Optimization:
+        """Upload a model with its sets and start its optimization; return at once.
+
+        Raises:
+            InputError: a file cannot be used, or the configuration holds what it should not.
+            RemoteError: the control API failed.
+        """
+        files = {"model": (model_path, MODEL_SUFFIXES), "evaluation": (evaluation, DATASET_SUFFIXES)}
+        if calibration is not None:
+            files["calibration"] = (calibration, DATASET_SUFFIXES)
+        for kind, (path, suffixes) in files.items():
+            _require_file(kind, path, suffixes)
+        digests = {kind: self.upload(path, f"{kind}{path.suffix}") for kind, (path, _) in files.items()}
+        body = {
+            "source": digests["model"],
+            "evaluation": digests["evaluation"],
+            "calibration": digests.get("calibration"),
+            "config": dict(config or {}),
+        }
+        started = self._control.post(f"/v1/models/{quote(name, safe='')}/optimizations", body)
+        return Optimization.read({"status": started}, self.control_url)
+
+    def optimization(self, optimization_id: str) -> Optimization:
+        """Say where an optimization stands."""
+        found = self._control.get(f"/v1/optimizations/{quote(optimization_id, safe='')}")
+        return Optimization.read(found, self.control_url)
+
+    def optimizations(self, model: str | None = None) -> tuple[Optimization, ...]:
+        """List optimizations, newest first."""
+        found = self._control.get("/v1/optimizations", {"model": model} if model else None)
+        return tuple(Optimization.read({"status": status}, self.control_url) for status in found["optimizations"])
+
+    def candidates(self, optimization_id: str) -> tuple[Candidate, ...]:
+        """Return the candidates of an optimization that has a result."""
+        found = self._control.get(f"/v1/optimizations/{quote(optimization_id, safe='')}/result")
+        return tuple(Candidate.read(candidate, found["winner"]) for candidate in found["candidates"])
+
+    def wait(
+        self,
+        optimization_id: str,
+        on_update: Callable[[Optimization], None] | None = None,
+        timeout_s: float | None = None,
+    ) -> Optimization:
+        """Wait until an optimization has finished; a refused gate and a failed run are values too.
+
+        Raises:
+            RemoteError: the control API failed, or the optimization did not finish within ``timeout_s``.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        last: Optimization | None = None
+        while True:
+            found = self.optimization(optimization_id)
+            if on_update and found != last:
+                on_update(found)
+            if found.finished:
+                return found
+            if deadline is not None and time.monotonic() >= deadline:
+                raise RemoteError(f"the optimization {optimization_id} is still {found.state} after {timeout_s:.0f} s")
+            last = found
+            time.sleep(_POLL_S)
+
+    def models(self) -> Models:
+        """List every model and what serves of it."""
+        found = self._control.get("/v1/models")
+        return Models(
+            models=tuple(_model(model) for model in found["models"]),
+            registry_unavailable=found["registry_unavailable"],
+        )
+
+    def versions(self, model: str) -> Versions:
+        """List the versions of a model, oldest first."""
+        found = self._control.get(f"/v1/models/{quote(model, safe='')}/versions")
+        route = found["route"] or {}
+        return Versions(
+            model=model,
+            generation=route.get("generation"),
+            champion=route.get("champion"),
+            versions=tuple(Version.read(version) for version in found["versions"]),
+            registry_unavailable=found["registry_unavailable"],
+        )
+
+    def promote(self, model: str, version: int, *, expected_generation: int | None = None, reason: str = "") -> Release:
+        """Make a version the champion.
+
+        Raises:
+            RemoteError: there is no such version (status 404), or the route's generation is another (409).
+        """
+        body = {"version": version, "expected_generation": expected_generation, "reason": reason}
+        return _release(self._control.post(f"/v1/models/{quote(model, safe='')}/promote", body))
+
+    def rollback(self, model: str, *, expected_generation: int | None = None, reason: str = "") -> Release:
+        """Return a model to the champion before the current one.
+
+        Raises:
+            RemoteError: nothing to go back to (status 404), or the route's generation is another (409).
+        """
+        body = {"expected_generation": expected_generation, "reason": reason}
+        return _release(self._control.post(f"/v1/models/{quote(model, safe='')}/rollback", body))
+
+    def predict(self, model: str, inputs: Mapping[str, Any], version: int | None = None) -> Prediction:
+        """Ask a model: NumPy arrays by input name, or nested lists, which take the model's datatypes.
+
+        Raises:
+            InputError: the inputs do not fit the model.
+            RemoteError: there is no such model or version, or the gateway failed.
+        """
+        tensors = importlib.import_module("burnish.tensors")
+        path = f"/v2/models/{quote(model, safe='')}" + (f"/versions/{version}" if version is not None else "")
+        arrays = {name: tensors.to_numpy(value) for name, value in inputs.items()}
+        if not all(hasattr(array, "dtype") for array in arrays.values()):
+            arrays = tensors.cast_lists(arrays, self._gateway.get(path))
+        found = self._gateway.post(f"{path}/infer", {"inputs": tensors.encode_inputs(arrays)})
+        return Prediction(
+            outputs=tensors.decode_outputs(found["outputs"]),
+            model=found["model_name"],
+            version=int(found["model_version"]),
+            artifact=found["parameters"]["artifact"],
+            request_id=found["id"],
+        )
+
+    def status(self) -> Status:
+        """Say what the reconciler found last."""
+        found = self._control.get("/v1/status")
+        return Status(models=found["models"], mirrors=found["mirrors"], notes=tuple(found["notes"]))
+
+    def monitor(self, model: str) -> FlowRun:
+        """Start the flow that makes a drift report."""
+        return _flow_run(self._control.post(f"/v1/models/{quote(model, safe='')}/monitor", {}))
+
+    def retrain(self, model: str, trainer: str | None = None) -> FlowRun:
+        """Start the flow that retrains a model."""
+        return _flow_run(self._control.post(f"/v1/models/{quote(model, safe='')}/retrain", {"trainer": trainer}))
+
+    def feedback(self, model: str, request_id: str, labels: Sequence[float]) -> None:
+        """Tell the true answers to one request, one value a sample."""
+        body = {"model": model, "request_id": request_id, "labels": [float(label) for label in labels]}
+        self._control.post("/v1/feedback", body)
+
+
+def _require_file(kind: str, path: Path, suffixes: tuple[str, ...]) -> None:
+    if path.suffix not in suffixes:
+        raise InputError(f"{kind}: {path} must end in {' or '.join(suffixes)}")
+    if not path.is_file():
+        raise InputError(f"{kind}: there is no file {path}")
+
+
+def _model(found: Mapping[str, Any]) -> Model:
+    route = found["route"] or {}
+    return Model(
+        name=found["name"],
+        generation=route.get("generation"),
+        champion=route.get("champion"),
+        versions=tuple(found["versions"]),
+    )
+
+
+def _release(found: Mapping[str, Any]) -> Release:
+    route = found["route"]
+    return Release(
+        model=route["model"],
+        champion=route["champion"],
+        generation=route["generation"],
+        acknowledged=tuple(found["acknowledged"]),
+        pending=tuple(found["pending"]),
+    )
+
+
+def _flow_run(found: Mapping[str, Any]) -> FlowRun:
+    return FlowRun(id=found["id"], name=found["name"], state=found["state"], url=found["url"])

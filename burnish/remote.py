@@ -1,0 +1,110 @@
+"""One remote side over HTTP: retries what is safe, and turns refusals into errors that say what to do."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+import httpx
+
+from burnish.errors import InputError, RemoteError, RemoteUnreachable
+
+_PAUSES_S = (0.2, 0.8)
+_CALLER_MUST_CHANGE = (400, 413, 422)
+_PASSING = (502, 503, 504)
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Remote:
+    """A base URL with a name for people, such as ``the control API``."""
+
+    def __init__(self, name: str, base_url: str, timeout_s: float = 60.0) -> None:
+        """Keep the address; nothing is sent yet."""
+        self.base_url = base_url.rstrip("/")
+        self._name = name
+        # A proxy of the environment cannot reach this machine's loopback.
+        outward = urlsplit(base_url).hostname not in _LOOPBACK
+        self._http = httpx.Client(base_url=self.base_url, timeout=timeout_s, trust_env=outward)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401
+        """Return the JSON that a path answers; tried again when the remote side fails in passing.
+
+        Raises:
+            InputError: the remote side says that the call must change.
+            RemoteError: it refuses or fails.
+        """
+        request = self._http.build_request("GET", path, params=dict(params or {}))
+        for pause in _PAUSES_S:
+            try:
+                response = self._http.send(request)
+            except httpx.TransportError:
+                time.sleep(pause)
+                continue
+            if response.status_code not in _PASSING:
+                return self._json(response)
+            time.sleep(pause)
+        return self._json(self._send(request))
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        """Send JSON and return the JSON answered; only a connection that was refused is tried again.
+
+        Raises:
+            InputError: the remote side says that the call must change.
+            RemoteError: it refuses or fails.
+        """
+        request = self._http.build_request("POST", path, json=dict(body))
+        for pause in _PAUSES_S:
+            try:
+                return self._json(self._send(request))
+            except RemoteUnreachable:
+                time.sleep(pause)
+        return self._json(self._send(request))
+
+    def put_file(self, path: str, body: BinaryIO, headers: Mapping[str, str]) -> Any:  # noqa: ANN401
+        """Stream an open file and return the JSON answered; never tried again.
+
+        Raises:
+            InputError: the remote side says that the file must change.
+            RemoteError: it refuses or fails.
+        """
+        return self._json(self._send(self._http.build_request("PUT", path, content=body, headers=dict(headers))))
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return self._http.send(request)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            message = (
+                f"{self._name} does not answer at {self.base_url} ({error}); is the stack up? try `burnish status`"
+            )
+            raise RemoteUnreachable(message) from error
+        except httpx.TransportError as error:
+            raise RemoteError(f"{self._name} at {self.base_url} broke off: {error!r}") from error
+
+    def _json(self, response: httpx.Response) -> Any:  # noqa: ANN401
+        status = response.status_code
+        if response.is_success:
+            try:
+                return response.json()
+            except ValueError as error:
+                raise RemoteError(f"{self._name} answered what is not JSON", status=status) from error
+        detail = _detail(response)
+        if status in _CALLER_MUST_CHANGE:
+            raise InputError(detail)
+        raise RemoteError(f"{self._name} answered {status}: {detail}", status=status)
+
+
+def _detail(response: httpx.Response) -> str:
+    """The message of a JSON problem or of an Open Inference Protocol error; else the body's beginning."""
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if isinstance(body, dict):
+        for key in ("detail", "error"):
+            if isinstance(body.get(key), str):
+                return str(body[key])
+    return response.text[:500] or response.reason_phrase

@@ -1,0 +1,57 @@
+"""Where the stack is: ``BURNISH_CONTROL_URL`` and ``BURNISH_GATEWAY_URL``, or else the stack of ``BURNISH_HOME``.
+
+The stack's own settings (``BURNISH_HOST``, ``BURNISH_CONTROL_PORT``, ``BURNISH_GATEWAY_PORT``) mean here what they mean
+to the stack: the environment wins over ``stack.json`` in the home folder, which wins over the defaults.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from burnish.errors import InputError
+
+STACK_FILE = "stack.json"
+DEFAULTS = {"host": "127.0.0.1", "control_port": 8080, "gateway_port": 8000}
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """The two addresses that a client speaks to."""
+
+    control_url: str
+    gateway_url: str
+
+
+def find_endpoints(control_url: str | None = None, gateway_url: str | None = None) -> Endpoints:
+    """Return the addresses: those given, or the environment's, or the stack's.
+
+    Raises:
+        InputError: the home folder's ``stack.json`` cannot be read.
+    """
+    stack = DEFAULTS | _stack_file() | _stack_environment()
+    return Endpoints(
+        control_url=control_url
+        or os.environ.get("BURNISH_CONTROL_URL")
+        or f"http://{stack['host']}:{stack['control_port']}",
+        gateway_url=gateway_url
+        or os.environ.get("BURNISH_GATEWAY_URL")
+        or f"http://{stack['host']}:{stack['gateway_port']}",
+    )
+
+
+def _stack_environment() -> dict[str, str]:
+    return {name: os.environ[key] for name in DEFAULTS if (key := f"BURNISH_{name.upper()}") in os.environ}
+
+
+def _stack_file() -> dict[str, object]:
+    path = Path(os.environ.get("BURNISH_HOME", "~/.burnish")).expanduser() / STACK_FILE
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}; remove it, or run `burnish up` again") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} must hold a JSON object; remove it, or run `burnish up` again")
+    return {name: found[name] for name in DEFAULTS if name in found}

@@ -1,0 +1,126 @@
+"""What the control API takes and answers, besides the records themselves."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from registry.records.base import Digest, Record, VersionNumber
+from registry.records.model import ModelVersion, ServedVersion
+from registry.records.optimization import OptimizationConfig
+from registry.records.release import OptimizationStatus, Route
+
+
+class Uploaded(Record):
+    """The digest under which the artifact store keeps an upload."""
+
+    digest: Digest
+
+
+class OptimizationBody(Record):
+    """What an optimization starts from; the digests come from uploads."""
+
+    source: Digest
+    evaluation: Digest
+    calibration: Digest | None = None
+    config: OptimizationConfig = OptimizationConfig()
+    release: bool = Field(default=True, description="Promote the winner; otherwise it is registered only.")
+
+
+class PromoteBody(Record):
+    """Which version shall serve, and why."""
+
+    version: VersionNumber
+    expected_generation: int | None = Field(default=None, ge=0, description="Refuse if the route is another by now.")
+    reason: str = Field(default="", max_length=1000)
+
+
+class RollbackBody(Record):
+    """Why the route goes back."""
+
+    expected_generation: int | None = Field(default=None, ge=0, description="Refuse if the route is another by now.")
+    reason: str = Field(default="", max_length=1000)
+
+
+class RetrainBody(Record):
+    """Which training function to call; the stack's first one where none is named."""
+
+    trainer: str | None = Field(default=None, description="module:function, one of the setting `trainers`.")
+
+
+class FlowRun(Record):
+    """A Prefect flow run as Prefect sees it."""
+
+    id: str
+    name: str
+    state: str
+    state_type: str
+    url: str
+
+
+class OptimizationView(Record):
+    """An optimization with its flow run."""
+
+    status: OptimizationStatus
+    flow_run: FlowRun | None = None
+    prefect_unavailable: str | None = Field(default=None, description="Why the flow run is not shown.")
+
+
+class OptimizationList(Record):
+    """Optimizations, newest first."""
+
+    optimizations: tuple[OptimizationStatus, ...]
+
+
+class VersionView(Record):
+    """One version: what is registered of it, and its part of the live traffic."""
+
+    version: VersionNumber
+    share: float = Field(description="Percent of the model's traffic.")
+    served: ServedVersion
+    registered: ModelVersion | None = Field(description="None: the registry mirror could not be asked.")
+
+
+class ModelSummary(Record):
+    """One model in the list of all."""
+
+    name: str
+    route: Route | None
+    versions: tuple[int, ...]
+
+
+class ModelList(Record):
+    """All models."""
+
+    models: tuple[ModelSummary, ...]
+    registry_unavailable: str | None = Field(default=None, description="Why only what the ledger holds is shown.")
+
+
+class ModelView(Record):
+    """One model: its route and its versions."""
+
+    name: str
+    route: Route | None
+    versions: tuple[VersionView, ...]
+    registry_unavailable: str | None = Field(default=None, description="Why only what the ledger holds is shown.")
+
+
+class ReleaseView(Record):
+    """A changed route, and the engine workers that serve it already."""
+
+    route: Route
+    acknowledged: tuple[int, ...]
+    pending: tuple[int, ...]
+
+
+class Health(Record):
+    """The control API answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class PlatformStatus(Record):
+    """What the reconciler found last."""
+
+    models: int
+    mirrors: str = Field(description='"in step" when every alias in MLflow is the ledger\'s champion.')
+    notes: tuple[str, ...]

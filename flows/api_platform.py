@@ -1,0 +1,50 @@
+"""What the control API works with: built once, handed to every handler."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from flows.api_prefect import Deployments
+from flows.api_reconciler import Reconciler
+from flows.api_workers import Workers
+from flows.settings import StackSettings
+from registry.errors import ModelNotFound
+from registry.ledger.ledger import Ledger
+from registry.store.base import ArtifactStore, ModelStore
+
+MAX_UPLOAD_BYTES = 8 * 2**30
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The stores, the processes around the API, and the settings."""
+
+    settings: StackSettings
+    artifacts: ArtifactStore
+    ledger: Ledger
+    store: ModelStore
+    deployments: Deployments
+    workers: Workers
+    reconciler: Reconciler
+    max_upload_bytes: int = MAX_UPLOAD_BYTES
+
+    def require_model(self, model: str) -> None:
+        """Check that a model is in the ledger.
+
+        Raises:
+            ModelNotFound: it is not.
+        """
+        if model not in self.ledger.models():
+            raise ModelNotFound(f"there is no model {model!r}; `burnish models` lists those there are")
+
+
+def _platform(request: Request) -> Platform:
+    platform = request.app.state.platform
+    if not isinstance(platform, Platform):
+        raise TypeError("the application was built without a platform")
+    return platform
+
+
+Stack = Annotated[Platform, Depends(_platform)]
+"""The platform, as a handler's parameter."""

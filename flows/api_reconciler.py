@@ -1,0 +1,126 @@
+"""Repairs catalog and mirrors from the ledger, at start and every few seconds, and settles lost flow runs."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from flows import releases
+from flows.api_prefect import Deployments
+from registry.errors import BurnishError, TransientError
+from registry.ledger.ledger import Ledger
+from registry.records.release import OptimizationState, OptimizationStatus
+from registry.store.base import CHAMPION, ModelStore
+
+INTERVAL_S = 10.0
+IN_STEP = "in step"
+
+_OPEN = (OptimizationState.QUEUED, OptimizationState.RUNNING)
+_LOST = ("FAILED", "CRASHED", "CANCELLED")
+_START_GRACE = timedelta(minutes=1)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What one round found."""
+
+    mirrors: str = "not looked at yet"
+    notes: tuple[str, ...] = ()
+
+
+class Reconciler:
+    """One thread that compares ledger, catalog, mirrors and flow runs, and repairs what follows the ledger."""
+
+    def __init__(self, ledger: Ledger, store: ModelStore, deployments: Deployments, catalog_folder: Path) -> None:
+        """Keep what is compared; nothing runs before ``start``."""
+        self._ledger = ledger
+        self._store = store
+        self._deployments = deployments
+        self._catalog_folder = catalog_folder
+        self._due = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
+        self.findings = Findings()
+
+    @property
+    def running(self) -> bool:
+        """True while the thread lives."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start the thread; its first round begins at once."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Begin the next round now rather than after the interval."""
+        self._due.set()
+
+    def stop(self, wait_s: float = 5.0) -> None:
+        """End the thread after the round it is in."""
+        self._stopping.set()
+        self._due.set()
+        self._thread.join(wait_s)
+
+    def look(self) -> Findings:
+        """Do one round."""
+        notes: list[str] = []
+        try:
+            notes.extend(releases.reconcile(self._ledger, self._store, self._catalog_folder))
+        except BurnishError as error:
+            notes.append(str(error))
+        notes.extend(self._settle_lost_runs())
+        return Findings(mirrors=self._mirrors(), notes=tuple(notes))
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            found = self.look()
+            if found != self.findings:
+                _log.info("mirrors %s; notes: %s", found.mirrors, "; ".join(found.notes) or "none")
+            self.findings = found
+            self._due.wait(INTERVAL_S)
+            self._due.clear()
+
+    def _mirrors(self) -> str:
+        try:
+            behind = [
+                route.model
+                for route in self._ledger.routes()
+                if self._store.alias(route.model, CHAMPION) != route.champion
+            ]
+        except BurnishError as error:
+            return f"cannot be looked at: {error}"
+        return f"behind for {', '.join(behind)}" if behind else IN_STEP
+
+    def _settle_lost_runs(self) -> Iterator[str]:
+        """Close optimizations whose flow run ended without saying so, such as after a kill -9."""
+        for status in self._ledger.optimizations():
+            if status.state not in _OPEN:
+                continue
+            try:
+                reason = self._why_lost(status)
+            except TransientError as error:
+                yield f"optimizations cannot be followed: {error}"
+                return
+            if reason and self._still_open(status.id):
+                self._close(status, reason)
+                yield f"the optimization {status.id} of {status.model} was closed: {reason}"
+
+    def _why_lost(self, status: OptimizationStatus) -> str | None:
+        run = self._deployments.find(run_id=status.flow_run, key=status.id)
+        if run is not None:
+            return f"its flow run ended as {run.state}; see {run.url}" if run.state_type in _LOST else None
+        young = datetime.now(UTC) - status.created_at < _START_GRACE
+        if status.state is OptimizationState.RUNNING or young:
+            return None
+        return "it was never started; start it again"
+
+    def _still_open(self, optimization_id: str) -> bool:
+        """Read again: a run may have written its end just before Prefect was asked."""
+        return self._ledger.optimization(optimization_id).state in _OPEN
+
+    def _close(self, status: OptimizationStatus, reason: str) -> None:
+        closed = {"state": OptimizationState.FAILED, "message": reason, "updated_at": datetime.now(UTC)}
+        self._ledger.save_optimization(status.model_copy(update=closed))
