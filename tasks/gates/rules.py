@@ -1,9 +1,11 @@
 """The two questions of the gate, each one paired test on the same samples."""
 
 from registry.records.gate import PairedTest, RuleOutcome, Verdict
-from registry.records.optimization import NumericalComparison
+from registry.records.optimization import NumericalComparison, OptimizationConfig
+from serving.runtime import Arrays
 from tasks.gates.paired import non_inferiority
-from tasks.gates.score import Judged
+from tasks.gates.score import Judged, judge, resolve_metric
+from tasks.optimizer.dataset import Dataset
 
 FIDELITY = "fidelity"
 NOT_WORSE_THAN_CHAMPION = "not_worse_than_champion"
@@ -31,16 +33,27 @@ def fidelity(comparison: NumericalComparison, judged: Judged, *, margin: float, 
     return RuleOutcome(rule=FIDELITY, verdict=test.verdict, reason=_reason(test), figures=figures, test=test)
 
 
-def not_worse_than_champion(judged: Judged, *, evaluation_set: str, margin: float, alpha: float) -> RuleOutcome:
+def not_worse_than_champion(
+    evaluation_set: str, dataset: Dataset, champion: Arrays, contender: Arrays, config: OptimizationConfig
+) -> RuleOutcome:
     """Ask whether a new model is not worse than the live champion on one evaluation set.
 
+    Without labels the contender is held to the champion's answers.
+
     Args:
-        judged: where the champion (reference) and the new model (candidate) are right.
         evaluation_set: which set the samples are, for the reason: "the champion's evaluation set".
-        margin: the share of samples that may be lost, net of wins.
-        alpha: the probability of passing a model that is worse by the margin.
+        dataset: the samples.
+        champion: the champion's outputs on them, in the order of its signature; the first is scored.
+        contender: the new model's.
+        config: metric, margin and alpha.
+
+    Raises:
+        InputError: the metric does not suit the champion's output or the labels.
+        CandidateError: the contender's output has another shape than the champion's.
     """
-    test = non_inferiority(judged.reference, judged.candidate, margin=margin, alpha=alpha)
+    theirs, ours = next(iter(champion.values())), next(iter(contender.values()))
+    judged = judge(resolve_metric(config.metric, theirs, dataset.labels), theirs, ours, dataset.labels)
+    test = non_inferiority(judged.reference, judged.candidate, margin=config.margin, alpha=config.alpha)
     return RuleOutcome(
         rule=NOT_WORSE_THAN_CHAMPION,
         verdict=test.verdict,

@@ -22,7 +22,7 @@ from registry.errors import CandidateError, InputError
 from registry.records.benchmark import Interval
 from registry.records.model import Signature
 from registry.records.optimization import MetricKind
-from serving.runtime import Array, Arrays
+from serving.runtime import Array
 from tasks.gates.paired import Flags
 
 COSINE_TOLERANCE = 0.01
@@ -75,32 +75,32 @@ def resolve_metric(kind: MetricKind, output: Array, labels: Array | None) -> Met
     return kind
 
 
-def judge(metric: MetricKind, reference: Arrays, candidate: Arrays, labels: Array | None, *, output: str) -> Judged:
-    """Return where each of two models is right, from their outputs on the same samples.
+def judge(metric: MetricKind, reference: Array, candidate: Array, labels: Array | None) -> Judged:
+    """Return where each of two models is right, from their scored outputs on the same samples.
 
     Args:
         metric: as resolved.
-        reference: outputs by name of the model that the candidate is held against.
-        candidate: outputs by name.
+        reference: [samples, ...] of the model that the candidate is held against.
+        candidate: [samples, ...], the same shape.
         labels: the evaluation set's labels, or None to hold the candidate to the reference's answers.
-        output: the output that is scored.
 
     Raises:
         CandidateError: the two models' outputs differ in shape.
     """
-    ours, theirs = candidate[output], reference[output]
-    if ours.shape != theirs.shape:
+    if candidate.shape != reference.shape:
         raise CandidateError(
-            f"the output {output!r} has the shape {list(ours.shape)}, expected {list(theirs.shape)} as the reference"
+            f"the scored output has the shape {list(candidate.shape)}, expected {list(reference.shape)} as the "
+            f"reference's"
         )
     if metric is MetricKind.TOP1:
-        classes = np.argmax(theirs, axis=1) if labels is None else labels
-        return Judged(reference=np.argmax(theirs, axis=1) == classes, candidate=np.argmax(ours, axis=1) == classes)
-    target = theirs if labels is None else _targets(labels, theirs)
+        classes = _top1(reference) if labels is None else labels
+        return Judged(reference=_top1(reference) == classes, candidate=_top1(candidate) == classes)
+    target = reference if labels is None else _targets(labels, reference)
     if metric is MetricKind.COSINE:
-        return _within(_cosine_distance(theirs, target), _cosine_distance(ours, target), COSINE_TOLERANCE)
-    tolerance = ERROR_TOLERANCE * _scale(target)
-    return _within(_root_mean_square(theirs, target), _root_mean_square(ours, target), tolerance)
+        distance, tolerance = _cosine_distance, COSINE_TOLERANCE
+    else:
+        distance, tolerance = _root_mean_square, ERROR_TOLERANCE * _scale(target)
+    return _within(distance(reference, target), distance(candidate, target), tolerance)
 
 
 def score_interval(correct: Flags, *, confidence: float = 0.95) -> Interval:
@@ -140,6 +140,11 @@ def _check_top1(classifier: bool, output: Array, labels: Array | None) -> None:
             f"the labels go from {labels.min()} to {labels.max()}, but the model's first output has {classes} classes, "
             f"0 to {classes - 1}; number the labels as the outputs are"
         )
+
+
+def _top1(output: Array) -> npt.NDArray[np.intp]:
+    classes: npt.NDArray[np.intp] = np.argmax(output, axis=1)
+    return classes
 
 
 def _targets(labels: Array, output: Array) -> Array:
