@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, Field
 
 from registry.errors import InputError, PluginNotFound, PluginUnavailable
 
@@ -36,6 +38,22 @@ class PluginInfo:
     summary: str
     module: str
     install: str | None
+
+
+def knob(default: Any, *, search: tuple[Any, ...] = (), description: str) -> Any:  # noqa: ANN401
+    """Declare a pass's or runtime's knob: its default, the values a search tries, and what it does."""
+    return Field(default=default, description=description, json_schema_extra={"search": list(search)})
+
+
+def search_values(plugin: type[BaseModel]) -> dict[str, tuple[Any, ...]]:
+    """Return the values that a search tries, by knob; knobs without declared values keep their default."""
+    found = {}
+    for name, field in plugin.model_fields.items():
+        extra = field.json_schema_extra
+        values = extra.get("search") if isinstance(extra, dict) else None
+        if isinstance(values, list) and values:
+            found[name] = tuple(values)
+    return found
 
 
 def plugin_names(kind: PluginKind) -> tuple[str, ...]:

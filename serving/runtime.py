@@ -6,18 +6,33 @@ Shape legend: every array's axis 0 is the batch where the signature is batched.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from registry.errors import InputError, PluginUnavailable
-from registry.plugins import RUNTIMES, load_plugin
+from registry.plugins import RUNTIMES, load_plugin, search_values
 from registry.records.model import ArtifactFormat, PluginConfig, Signature
 
 Array = npt.NDArray[np.generic]
 Arrays = dict[str, Array]
+
+
+def resident_set_bytes() -> int:
+    """Return the memory that this process holds now."""
+    return psutil.Process().memory_info().rss
+
+
+def bytes_added(since: int, folder: Path) -> int:
+    """Return the resident memory added since an earlier reading, by loading the artifact in a folder.
+
+    It is at least the size of the folder: an allocator that reuses memory it had kept adds nothing that shows.
+    """
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return max(resident_set_bytes() - since, size)
 
 
 class Session(ABC):
@@ -69,6 +84,11 @@ class Runtime(BaseModel):
     def unavailable(cls) -> str | None:
         """Why this runtime cannot work on this machine, with the command that would change it; None if it can."""
         return None
+
+    @classmethod
+    def search_values(cls) -> dict[str, tuple[Any, ...]]:
+        """The values that a search tries, by knob; knobs without declared values keep their default."""
+        return search_values(cls)
 
     @abstractmethod
     def load(self, folder: Path, artifact_format: ArtifactFormat, signature: Signature) -> Session:

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from registry.digest import tree_digest
 from registry.errors import CandidateError, InputError, PluginUnavailable
-from registry.plugins import PASSES, load_plugin
+from registry.plugins import PASSES, load_plugin, search_values
 from registry.records.model import ArtifactFormat, ArtifactRef, PluginConfig, Signature
 
 
@@ -70,11 +70,6 @@ class PassContext:
         return self.deadline - time.time()
 
 
-def knob(default: Any, *, search: tuple[Any, ...] = (), description: str) -> Any:  # noqa: ANN401
-    """Declare a pass's or runtime's knob: its default, the values a search tries, and what it does."""
-    return Field(default=default, description=description, json_schema_extra={"search": list(search)})
-
-
 class Pass(BaseModel):
     """One optimization step. Its fields are its knobs; ``apply`` is its only work.
 
@@ -98,13 +93,7 @@ class Pass(BaseModel):
     @classmethod
     def search_values(cls) -> dict[str, tuple[Any, ...]]:
         """The values that a search tries, by knob; knobs without declared values keep their default."""
-        found = {}
-        for name, field in cls.model_fields.items():
-            extra = field.json_schema_extra
-            values = extra.get("search") if isinstance(extra, dict) else None
-            if isinstance(values, list) and values:
-                found[name] = tuple(values)
-        return found
+        return search_values(cls)
 
     @abstractmethod
     def apply(self, artifact: Artifact, context: PassContext) -> Artifact:

@@ -1,0 +1,106 @@
+"""PyTorch running an exported program operator by operator: the baseline of every PyTorch source."""
+
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from registry.errors import CandidateError
+from registry.records.model import ArtifactFormat, Signature
+from serving.runtime import Array, Arrays, Runtime, Session, bytes_added, resident_set_bytes
+
+_SAMPLE_INPUTS = "/data/sample_inputs/model.pt"
+_PAYLOAD_CONFIG = "_config.json"
+_PICKLED = ("/custom_obj_", "/opaque_obj_")
+
+
+class TorchExport(Runtime):
+    """Eager execution of ``ExportedProgram.module()`` without gradients.
+
+    It loads only what Burnish itself saved, and of that nothing that would be unpickled beyond plain tensors.
+
+    Source: https://docs.pytorch.org/docs/2.13/export.html
+    """
+
+    consumes: ClassVar[frozenset[ArtifactFormat]] = frozenset({ArtifactFormat.EXPORTED_PROGRAM})
+    reference_for: ClassVar[frozenset[ArtifactFormat]] = frozenset({ArtifactFormat.EXPORTED_PROGRAM})
+
+    def load(self, folder: Path, artifact_format: ArtifactFormat, signature: Signature) -> Session:
+        """Open ``model.pt2``.
+
+        Raises:
+            CandidateError: the file cannot be loaded, holds more than tensors or does not have the signature.
+        """
+        file = folder / artifact_format.main_file
+        before = resident_set_bytes()
+        try:
+            _refuse_pickles(file)
+            program = torch.export.load(file)
+        except (OSError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise CandidateError(f"torch.export cannot load {file}: {error}") from error
+        found = list(program.graph_signature.user_inputs)
+        if found != [spec.name for spec in signature.inputs]:
+            raise CandidateError(f"{file} takes {found}, but the signature takes {signature.inputs}")
+        if len(program.graph_signature.user_outputs) != len(signature.outputs):
+            raise CandidateError(f"{file} returns {program.graph_signature.user_outputs}, not {signature.outputs}")
+        return TorchExportSession(program, signature, bytes_added(before, folder), self.threads)
+
+
+class TorchExportSession(Session):
+    """An unlifted exported program; inputs are taken in the signature's order."""
+
+    def __init__(self, program: ExportedProgram, signature: Signature, resident_bytes: int, threads: int) -> None:
+        """Wrap a loaded program."""
+        super().__init__(signature, resident_bytes)
+        self._module = program.module(check_guards=False)
+        self._in_spec = program.call_spec.in_spec
+        self._threads = threads
+
+    def run(self, inputs: Mapping[str, Array]) -> Arrays:
+        """Compute all outputs by name."""
+        if torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+        tensors = [
+            torch.from_numpy(np.require(inputs[spec.name], requirements=("C", "W"))) for spec in self.signature.inputs
+        ]
+        arguments, named = pytree.tree_unflatten(tensors, self._in_spec)
+        with torch.inference_mode():
+            results = pytree.tree_leaves(self._module(*arguments, **named))
+        return {
+            spec.name: np.ascontiguousarray(result.numpy())
+            for spec, result in zip(self.signature.outputs, results, strict=True)
+        }
+
+    def close(self) -> None:
+        """Free the weights."""
+        del self._module
+
+
+def _refuse_pickles(file: Path) -> None:
+    """Refuse an archive that ``torch.export.load`` would unpickle freely.
+
+    Raises:
+        CandidateError: it holds objects, or example inputs that are not plain tensors.
+    """
+    with zipfile.ZipFile(file) as archive:
+        for name in archive.namelist():
+            if any(mark in name for mark in _PICKLED):
+                raise CandidateError(f"{file} holds a pickled object, {name}; only plain tensors are loaded")
+            if name.endswith(_PAYLOAD_CONFIG):
+                payloads = json.loads(archive.read(name)).get("config", {})
+                pickled = [key for key, payload in payloads.items() if payload.get("use_pickle")]
+                if pickled:
+                    raise CandidateError(f"{file} holds a pickled tensor, {pickled[0]}; only plain tensors are loaded")
+            if name.endswith(_SAMPLE_INPUTS):
+                try:
+                    torch.load(io.BytesIO(archive.read(name)), weights_only=True)
+                except pickle.UnpicklingError as error:
+                    raise CandidateError(f"the example inputs of {file} are not plain tensors: {error}") from error
