@@ -1,5 +1,6 @@
 """Where an engine finds its catalog, its artifacts and its doors: environment variables ``BURNISH_ENGINE_*``."""
 
+import os
 from pathlib import Path
 
 from pydantic import Field
@@ -23,4 +24,10 @@ class EngineSettings(BaseSettings):
     workers: int = Field(default=2, ge=1)
     resident_mib: int = Field(default=2048, ge=1, description="Memory budget for loaded models, per worker.")
     max_body_bytes: int = Field(default=64 * 2**20, ge=1, description="Larger request bodies are refused with 413.")
+    max_waiting: int = Field(default=256, ge=1, description="Requests that may wait before one version; more get 503.")
     drain_seconds: float = Field(default=20.0, gt=0, description="How long a stopping worker finishes what it has.")
+
+
+def bento_environment(home: Path) -> dict[str, str]:
+    """The environment of a process that builds or serves Bentos below a BENTOML_HOME: this one's, and no analytics."""
+    return {**os.environ, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}

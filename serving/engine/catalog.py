@@ -1,15 +1,25 @@
 """The catalog: one small file per model in a watched folder, written by atomic rename."""
 
+import asyncio
+import logging
 import os
 import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
+from watchfiles import awatch
 
 from registry.errors import InputError
 from registry.records.release import CatalogEntry
 
 SUFFIX = ".json"
+RESCAN_SECONDS = 2.0
+"""The folder is read again this often even if the watch saw nothing, so that no event is lost for good."""
+
+_log = logging.getLogger(__name__)
+_FileStamp = tuple[int, int, int]
 
 
 def write_entry(folder: Path, entry: CatalogEntry) -> None:
@@ -46,6 +56,90 @@ def read_entry(path: Path) -> CatalogEntry:
     if entry.model != path.stem:
         raise InputError(f"the catalog file {path} holds the model {entry.model!r}; the file's name must be the model")
     return entry
+
+
+@dataclass(frozen=True)
+class CatalogChange:
+    """What one scan found: entries that are new or other than before, and models whose file is gone."""
+
+    entries: tuple[CatalogEntry, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+class Catalog:
+    """The entries of the watched folder as last read well; a broken file keeps the last good entry."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder to watch; nothing is read yet."""
+        self.entries: dict[str, CatalogEntry] = {}
+        self.broken: dict[str, str] = {}
+        self._folder = folder
+        self._stamps: dict[str, _FileStamp] = {}
+
+    def scan(self) -> CatalogChange:
+        """Read the files that are other than at the last scan; those unchanged cost one ``stat`` each."""
+        try:
+            stamps = self._read_stamps()
+        except OSError as error:
+            self._report(str(self._folder), f"the catalog folder cannot be read: {error}")
+            return CatalogChange()
+        self.broken.pop(str(self._folder), None)
+        read = (self._accept(model) for model, stamp in stamps.items() if self._stamps.get(model) != stamp)
+        entries = tuple(entry for entry in read if entry is not None)
+        removed = tuple(model for model in self._stamps if model not in stamps)
+        for model in removed:
+            self.broken.pop(model, None)
+        gone = tuple(model for model in removed if self.entries.pop(model, None) is not None)
+        self._stamps = stamps
+        return CatalogChange(entries, gone)
+
+    async def follow(self) -> AsyncIterator[CatalogChange]:
+        """Yield after every change in the folder, and every few seconds in any case, what a scan found."""
+        while True:
+            try:
+                async for _ in awatch(
+                    self._folder,
+                    watch_filter=None,
+                    debounce=100,
+                    step=20,
+                    rust_timeout=int(RESCAN_SECONDS * 1000),
+                    yield_on_timeout=True,
+                    recursive=False,
+                ):
+                    yield await asyncio.to_thread(self.scan)
+            except OSError as error:
+                _log.warning("cannot watch %s, reading it every %s s: %s", self._folder, RESCAN_SECONDS, error)
+                yield await asyncio.to_thread(self.scan)
+                await asyncio.sleep(RESCAN_SECONDS)
+
+    def _read_stamps(self) -> dict[str, _FileStamp]:
+        stamps = {}
+        for path in self._folder.iterdir():
+            if path.suffix == SUFFIX and not path.name.startswith("."):
+                stat = path.stat()
+                stamps[path.stem] = (stat.st_ctime_ns, stat.st_size, stat.st_ino)
+        return stamps
+
+    def _accept(self, model: str) -> CatalogEntry | None:
+        """Read one file; None if it is broken, older than what is held, or the same."""
+        try:
+            entry = read_entry(self._folder / f"{model}{SUFFIX}")
+        except InputError as error:
+            self._report(model, str(error))
+            return None
+        known = self.entries.get(model)
+        if known is not None and entry.generation < known.generation:
+            older = f"generation {entry.generation} is older than {known.generation}, which is kept"
+            self._report(model, older)
+            return None
+        self.broken.pop(model, None)
+        self.entries[model] = entry
+        return entry if entry != known else None
+
+    def _report(self, name: str, message: str) -> None:
+        if self.broken.get(name) != message:
+            _log.error("catalog: %s: %s", name, message)
+        self.broken[name] = message
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,0 +1,90 @@
+"""The BentoML service that hosts the engine: a typed endpoint for people and tools, and the REST door beside it.
+
+This module is an entry point: importing it reads ``BURNISH_ENGINE_*``. Start it with::
+
+    python -P -m bentoml serve serving.doors.bento:EngineService --host 127.0.0.1 --port 3000
+
+with ``BENTOML_DO_NOT_TRACK=true`` and ``PYTHONSAFEPATH=1`` in the environment, in a working folder that holds no
+Python package: BentoML puts that folder first on the path of every worker.
+"""
+
+from typing import Any
+
+import bentoml
+
+from registry.errors import BurnishError, InputError, ModelNotFound, TransientError
+from registry.store.artifacts_local import LocalArtifacts
+from registry.store.artifacts_s3 import S3Artifacts
+from registry.store.base import ArtifactStore
+from serving.doors.rest import DoorServer, RestDoor, new_request_id
+from serving.engine.tensors import from_lists
+from serving.engine.worker import Worker
+from serving.settings import EngineSettings
+
+PORTS_PER_WORKER = 10
+
+SETTINGS = EngineSettings()
+
+
+@bentoml.service(
+    name="burnish_engine",
+    workers=SETTINGS.workers,
+    logging={"access": {"enabled": False}},
+)
+class EngineService:
+    """Every model of the catalog, by version or by what is live."""
+
+    def __init__(self) -> None:
+        """Build the worker; its loop is not running yet."""
+        # BentoML counts its workers from 1, and gives none to a service that runs in its own process.
+        index = (bentoml.server_context.worker_index or 1) - 1
+        self._worker = Worker(SETTINGS, _artifacts(SETTINGS), index)
+        self._door = DoorServer(RestDoor(self._worker, SETTINGS.max_body_bytes), SETTINGS.drain_seconds)
+
+    @bentoml.on_startup  # type: ignore[untyped-decorator]  # BentoML ships no types
+    async def open_door(self) -> None:
+        """Read the catalog, then listen on this worker's own port."""
+        await self._worker.start()
+        port = SETTINGS.door_port + PORTS_PER_WORKER * self._worker.identity.index
+        await self._door.open(SETTINGS.host, port)
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    async def close_door(self) -> None:
+        """Report not ready, finish what is in flight within the drain time, then unload."""
+        self._worker.draining = True
+        await self._door.close()
+        await self._worker.stop()
+
+    @bentoml.api  # type: ignore[untyped-decorator]
+    async def predict(self, model: str, inputs: dict[str, list[Any]], version: int | None = None) -> dict[str, Any]:
+        """Compute a model's outputs from nested lists by input name, on a version or on what is live."""
+        request_id = new_request_id()
+        try:
+            slot = self._worker.engine.route(model, version, request_id)
+            arrays = from_lists(slot.served.signature, inputs)
+            answer = await self._worker.engine.infer(slot, request_id, arrays)
+        except BurnishError as error:
+            raise _bento_error(error) from error
+        return {
+            "model": answer.model,
+            "version": answer.version,
+            "artifact": answer.artifact,
+            "request_id": request_id,
+            "outputs": {name: array.tolist() for name, array in answer.outputs.items()},
+        }
+
+
+def _artifacts(settings: EngineSettings) -> ArtifactStore:
+    if settings.artifacts_url:
+        return S3Artifacts.connect(settings.artifacts_url, settings.s3_endpoint_url, settings.artifacts_folder)
+    return LocalArtifacts(settings.artifacts_folder)
+
+
+def _bento_error(error: BurnishError) -> bentoml.exceptions.BentoMLException:
+    if isinstance(error, InputError):
+        return bentoml.exceptions.InvalidArgument(str(error))
+    if isinstance(error, ModelNotFound):
+        return bentoml.exceptions.NotFound(str(error))
+    if isinstance(error, TransientError):
+        return bentoml.exceptions.ServiceUnavailable(str(error))
+    return bentoml.exceptions.InternalServerError(str(error))

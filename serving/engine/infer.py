@@ -1,0 +1,106 @@
+"""Inference: route, hold the version, batch, run, check, capture. The one place where a session may fail in any way."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+from registry.errors import BurnishError, CandidateError
+from registry.records.model import ServedVersion
+from serving.engine.batcher import Gone
+from serving.engine.capture import Capture, CapturedRequest
+from serving.engine.live import Live
+from serving.engine.residency import Residency, Slot
+from serving.engine.tensors import NUMPY_TYPES
+from serving.runtime import Arrays
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came out, and what made it."""
+
+    model: str
+    served: ServedVersion
+    request_id: str
+    outputs: Arrays
+
+    @property
+    def version(self) -> int:
+        """The version that answered."""
+        return self.served.version
+
+    @property
+    def artifact(self) -> str:
+        """sha256 of the artifact that answered."""
+        return self.served.artifact.sha256
+
+
+class Engine:
+    """Answers requests from what is live; knows nothing of wires."""
+
+    def __init__(self, live: Live, residency: Residency, capture: Capture) -> None:
+        """Take what is live, where it is loaded, and where sampled requests go."""
+        self._live = live
+        self._residency = residency
+        self._capture = capture
+
+    def route(self, model: str, version: int | None, unit_id: str) -> Slot:
+        """Return what answers this unit, so that the door can decode by its signature.
+
+        Raises:
+            ModelNotFound: there is no such model or version, or nothing of it is live.
+            TransientError: the model is not ready yet.
+        """
+        return self._live.route(model, version, unit_id)
+
+    async def infer(self, slot: Slot, request_id: str, inputs: Arrays, gone: Gone | None = None) -> Answer:
+        """Compute one request on the version that ``route`` gave.
+
+        Args:
+            slot: the version.
+            request_id: names the request in answers and captures.
+            inputs: arrays that match the signature, in its order.
+            gone: returns when nobody waits for the answer any more; the request then leaves the queue.
+
+        Raises:
+            CandidateError: the session failed on this batch.
+            TransientError: the version cannot be loaded now, or too many requests wait.
+        """
+        rows = len(next(iter(inputs.values()))) if slot.batched else 1
+        batcher = await self._residency.hold(slot)
+        try:
+            outputs = await batcher.submit(inputs, rows, gone)
+            _check_outputs(slot, outputs, rows)
+        except CandidateError as error:
+            raise CandidateError(f"{slot} failed on this batch: {error}") from error
+        finally:
+            self._residency.release(slot)
+        if self._capture.wants(request_id):
+            self._capture.offer(CapturedRequest(slot.model, slot.served, request_id, rows, inputs, outputs))
+        return Answer(slot.model, slot.served, request_id, outputs)
+
+
+def contain(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call what belongs to one session and turn whatever it raises into a BurnishError: the worker lives on.
+
+    Raises:
+        CandidateError: the work raised anything but a BurnishError, which passes unchanged.
+    """
+    try:
+        return work(*args, **kwargs)
+    except BurnishError:
+        raise
+    except Exception as error:
+        raise CandidateError(f"{type(error).__name__}: {error}") from error
+
+
+def _check_outputs(slot: Slot, outputs: Arrays, rows: int) -> None:
+    for spec in slot.served.signature.outputs:
+        array = outputs.get(spec.name)
+        if array is None or array.dtype != NUMPY_TYPES[spec.datatype]:
+            got = "nothing" if array is None else array.dtype
+            raise CandidateError(f"got {got} for the output {spec.name!r}, which is {spec.datatype}")
+        if slot.batched and array.shape[:1] != (rows,):
+            raise CandidateError(f"the output {spec.name!r} has the shape {array.shape} for {rows} samples")

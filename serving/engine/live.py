@@ -1,0 +1,151 @@
+"""What this worker serves: the live entry of each model, replaced only after what it newly needs is loaded."""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+from registry.errors import BurnishError, ModelNotFound, TransientError
+from registry.records.release import CatalogEntry
+from serving.engine.residency import RETRY_SECONDS, Residency, Slot
+from serving.engine.traffic import choose, favourite
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LiveModel:
+    """One model's entry in force, with the slot of each of its versions."""
+
+    entry: CatalogEntry
+    slots: dict[int, Slot]
+
+    @property
+    def champion(self) -> int | None:
+        """The version with the greatest share; None while nothing is live."""
+        return favourite(self.entry.split) if self.entry.split else None
+
+    def answering(self) -> set[Slot]:
+        """The slots that the split sends traffic to."""
+        weights = self.entry.split.weights if self.entry.split else {}
+        return {self.slots[version] for version, weight in weights.items() if weight > 0}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An entry that could not be taken, why, and when it is tried again (monotonic seconds)."""
+
+    entry: CatalogEntry
+    reason: str
+    retry_at: float
+
+
+class Live:
+    """Model -> what answers for it. Entries of one model are taken one after the other, the latest wins."""
+
+    def __init__(self, residency: Residency) -> None:
+        """Take where versions are loaded."""
+        self.models: dict[str, LiveModel] = {}
+        self.refusals: dict[str, Refusal] = {}
+        self._residency = residency
+        self._offered: dict[str, CatalogEntry | None] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def route(self, model: str, version: int | None, unit_id: str) -> Slot:
+        """Return the slot that answers a unit: the version asked for, else the one that the split chooses.
+
+        Raises:
+            ModelNotFound: there is no such model or version, or nothing of it is live.
+            TransientError: the model is known but none of its entries could be taken yet.
+        """
+        live = self.model(model)
+        if version is None:
+            split = live.entry.split
+            if split is None:
+                raise ModelNotFound(f"no version of {model} is live; name one of {sorted(live.slots)}")
+            return live.slots[choose(split, unit_id)]
+        slot = live.slots.get(version)
+        if slot is None:
+            raise ModelNotFound(f"{model} has no version {version}; there are {sorted(live.slots)}")
+        return slot
+
+    def model(self, model: str) -> LiveModel:
+        """Return what is live of a model.
+
+        Raises:
+            ModelNotFound: there is no such model.
+            TransientError: it is known but none of its entries could be taken yet.
+        """
+        live = self.models.get(model)
+        if live is not None:
+            return live
+        if model in self.refusals:
+            raise TransientError(self.refusals[model].reason)
+        if model in self._tasks:
+            raise TransientError(f"{model} is being loaded; try again shortly")
+        raise ModelNotFound(f"there is no model {model}")
+
+    def adopt(self, entry: CatalogEntry) -> None:
+        """Put an entry in force at once; its versions are loaded on first use."""
+        before = self.models.get(entry.model)
+        self.models[entry.model] = after = self._bind(entry)
+        self.refusals.pop(entry.model, None)
+        self._retire(before, after)
+        _log.info("serving %s at generation %s", entry.model, entry.generation)
+
+    def offer(self, model: str, entry: CatalogEntry | None) -> None:
+        """Take an entry as soon as what it newly sends traffic to is loaded; None takes the model out."""
+        self._offered[model] = entry
+        if model not in self._tasks:
+            self._tasks[model] = asyncio.create_task(self._take(model))
+
+    def retry(self) -> None:
+        """Offer refused entries again whose time has come."""
+        now = time.monotonic()
+        for model, refusal in list(self.refusals.items()):
+            if now >= refusal.retry_at and model not in self._tasks:
+                self.offer(model, refusal.entry)
+
+    async def settled(self) -> None:
+        """Return when every entry offered so far is taken or refused."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    async def _take(self, model: str) -> None:
+        try:
+            while model in self._offered:
+                entry = self._offered.pop(model)
+                if entry is None:
+                    self._retire(self.models.pop(model, None), None)
+                    self.refusals.pop(model, None)
+                else:
+                    await self._prepare(entry)
+        finally:
+            del self._tasks[model]
+
+    async def _prepare(self, entry: CatalogEntry) -> None:
+        before = self.models.get(entry.model)
+        after = self._bind(entry)
+        held: list[Slot] = []
+        try:
+            for slot in after.answering() - (before.answering() if before else set()):
+                await self._residency.hold(slot)
+                held.append(slot)
+            self.adopt(entry)
+        except BurnishError as error:
+            _log.error("%s stays as it is, generation %s is refused: %s", entry.model, entry.generation, error)
+            self.refusals[entry.model] = Refusal(entry, str(error), time.monotonic() + RETRY_SECONDS)
+            self._retire(after, before)
+        finally:
+            for slot in held:
+                self._residency.release(slot)
+
+    def _bind(self, entry: CatalogEntry) -> LiveModel:
+        return LiveModel(
+            entry, {served.version: self._residency.slot(entry.model, served) for served in entry.versions}
+        )
+
+    def _retire(self, before: LiveModel | None, after: LiveModel | None) -> None:
+        kept = set(after.slots.values()) if after else set()
+        for slot in set(before.slots.values()) - kept if before else ():
+            self._residency.retire(slot)

@@ -1,0 +1,95 @@
+"""One worker: everything that lives in one engine process, from the first scan of the catalog to the last answer."""
+
+import asyncio
+import contextlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from registry.store.base import ArtifactStore
+from serving.engine.capture import Capture
+from serving.engine.catalog import Catalog
+from serving.engine.infer import Engine, contain
+from serving.engine.live import Live
+from serving.engine.residency import Residency, ResidencyLimits
+from serving.settings import EngineSettings
+
+
+@dataclass(frozen=True)
+class WorkerIdentity:
+    """Which of the engine's workers this is."""
+
+    index: int
+    pid: int
+
+
+class Worker:
+    """Catalog, live models, residency and capture of one process, started and stopped together."""
+
+    def __init__(self, settings: EngineSettings, store: ArtifactStore, index: int) -> None:
+        """Take the settings, the store and the worker's index; nothing is read or started yet."""
+        self.identity = WorkerIdentity(index, os.getpid())
+        self.draining = False
+        self._runs = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="run")
+        limits = ResidencyLimits(settings.resident_mib, settings.max_waiting)
+        self._residency = Residency(store, limits, contain, self._runs)
+        self.live = Live(self._residency)
+        self._catalog = Catalog(settings.catalog_folder)
+        self._capture = Capture(settings.capture_folder, settings.capture_rate)
+        self.engine = Engine(self.live, self._residency, self._capture)
+        self._follower: asyncio.Task[None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """True once the catalog was read, until the worker is told to stop."""
+        return self._follower is not None and not self.draining
+
+    async def start(self) -> None:
+        """Read the catalog, put every entry in force, and follow its changes."""
+        change = await asyncio.to_thread(self._catalog.scan)
+        for entry in change.entries:
+            self.live.adopt(entry)
+        self._follower = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Stop following the catalog, unload everything and write what was captured."""
+        self.draining = True
+        if self._follower is not None:
+            self._follower.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._follower
+        await self.live.settled()
+        await self._residency.close()
+        self._runs.shutdown()
+        await asyncio.to_thread(self._capture.close)
+
+    def status(self) -> dict[str, Any]:
+        """What this worker serves, for whoever waits until every worker has taken a release."""
+        models: dict[str, dict[str, Any]] = {
+            name: {
+                "generation": live.entry.generation,
+                "champion": live.champion,
+                "versions": sorted(live.slots),
+                "error": None,
+            }
+            for name, live in self.live.models.items()
+        }
+        for name, refusal in self.live.refusals.items():
+            nothing: dict[str, Any] = {"generation": 0, "champion": None, "versions": []}
+            models[name] = {**models.get(name, nothing), "error": refusal.reason}
+        return {
+            "worker": self.identity.index,
+            "pid": self.identity.pid,
+            "models": models,
+            "broken": dict(self._catalog.broken),
+            "capture": {"written": self._capture.written, "dropped": self._capture.dropped},
+        }
+
+    async def _follow(self) -> None:
+        async for change in self._catalog.follow():
+            for entry in change.entries:
+                self.live.offer(entry.model, entry)
+            for model in change.removed:
+                self.live.offer(model, None)
+            self.live.retry()
