@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import socket
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,26 +14,9 @@ import pytest
 
 from serving.gateway import files
 from serving.gateway.plan import Endpoint, GatewayPlan
+from tests.integration.processes import free_ports, wait_for
 
 UPSTREAM = Path(__file__).with_name("upstream.py")
-WAIT_S = 30.0
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    found = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return found
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {WAIT_S} s for {what}"
-        time.sleep(0.05)
 
 
 @dataclass

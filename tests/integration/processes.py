@@ -1,0 +1,40 @@
+"""Free ports, waiting with a bound, and ending a process with all that it started."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+
+import psutil
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on now, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    found = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return found
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    """Wait until a condition holds, and fail the test when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.05)
+
+
+def end_tree(process: subprocess.Popen[bytes]) -> None:
+    """Stop a process of ours and its children: politely, then for good."""
+    try:
+        tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    process.terminate()
+    _, alive = psutil.wait_procs(tree, timeout=15)
+    for each in alive:
+        each.kill()
+    process.wait(10)
