@@ -21,12 +21,9 @@ from flows.api_bodies import Health, PlatformStatus
 from flows.api_platform import Platform, Stack
 from flows.api_prefect import Deployments
 from flows.api_reconciler import Reconciler
-from flows.api_workers import Workers
 from flows.settings import StackSettings
 
 PREFECT_TIMEOUT_S = 20.0
-DOOR_TIMEOUT_S = 1.0
-ACKNOWLEDGE_S = 15.0
 
 router = APIRouter(prefix="/v1", tags=["platform"])
 
@@ -52,14 +49,13 @@ def create_app() -> FastAPI:
     ledger = wiring.ledger(settings)
     store = wiring.model_store(settings)
     deployments = Deployments(httpx.Client(base_url=settings.prefect_url, timeout=PREFECT_TIMEOUT_S))
-    doors = [settings.door_url(worker) for worker in range(settings.workers)]
     platform = Platform(
         settings=settings,
         artifacts=wiring.artifacts(settings),
         ledger=ledger,
         store=store,
         deployments=deployments,
-        workers=Workers(httpx.Client(timeout=DOOR_TIMEOUT_S), doors, wait_s=ACKNOWLEDGE_S),
+        workers=wiring.workers(settings),
         reconciler=Reconciler(ledger, store, deployments, settings.catalog_folder),
     )
     return build_app(platform)

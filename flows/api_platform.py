@@ -7,8 +7,8 @@ from fastapi import Depends, Request
 
 from flows.api_prefect import Deployments
 from flows.api_reconciler import Reconciler
-from flows.api_workers import Workers
 from flows.settings import StackSettings
+from flows.workers import Workers
 from registry.errors import ModelNotFound
 from registry.ledger.ledger import Ledger
 from registry.store.base import ArtifactStore, ModelStore
