@@ -206,7 +206,7 @@ class Client:
             model=found["model_name"],
             version=int(found["model_version"]),
             artifact=found["parameters"]["artifact"],
-            request_id=found["id"],
+            request_id=found["parameters"]["request_id"],
         )
 
     def status(self) -> Status:

@@ -113,7 +113,7 @@ def _batch_axes(bound: inspect.BoundArguments) -> dict[str, dict[int, Any]] | No
 
 
 def _bind(module: torch.nn.Module, example_inputs: Any) -> inspect.BoundArguments:  # noqa: ANN401
-    """Give every example input the name of ``forward``'s parameter that takes it; the model's inputs have these names."""
+    """Name every example input by the parameter of ``forward`` that takes it: so the model's inputs are named."""
     if isinstance(example_inputs, torch.Tensor):
         example_inputs = (example_inputs,)
     signature = inspect.signature(module.forward)
