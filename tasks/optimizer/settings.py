@@ -1,0 +1,25 @@
+"""What a child process is given of this process's environment: paths and hardware, never credentials."""
+
+import os
+from pathlib import Path
+
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "CC", "CXX", "CUDA_HOME", "CUDA_VISIBLE_DEVICES")
+
+
+def child_environment(home: Path, threads: int) -> dict[str, str]:
+    """Return the whole environment of a child process.
+
+    Args:
+        home: the child's home and temporary folder.
+        threads: what OpenMP may use; a session's own knob overrides it.
+    """
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return kept | {
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "OMP_NUM_THREADS": str(threads),
+        "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
