@@ -1,0 +1,97 @@
+"""OpenVINO on the CPU: fast bf16 where the CPU has it, and the home of ModelOpt's int8 graphs."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import openvino
+
+from registry.errors import CandidateError
+from registry.plugins import knob
+from registry.records.model import ArtifactFormat, Signature
+from serving.runtime import Array, Arrays, Runtime, Session, bytes_added, resident_set_bytes
+
+
+class OpenVino(Runtime):
+    """One compiled model per artifact, tuned for latency, with the precision of computation said aloud.
+
+    Left alone, OpenVINO computes "float32" in bf16 on a CPU that has it; so the precision is a knob here. Threads are
+    not pinned to cores: several models in one process would all be pinned to the same one.
+
+    Source: https://docs.openvino.ai/2026/openvino-workflow/running-inference/inference-devices-and-modes/cpu-device.html
+    """
+
+    consumes: ClassVar[frozenset[ArtifactFormat]] = frozenset({ArtifactFormat.ONNX, ArtifactFormat.OPENVINO_IR})
+
+    precision: Literal["f32", "bf16"] = knob("f32", search=("f32", "bf16"), description="Type of float computation.")
+
+    @classmethod
+    def search_values(cls) -> dict[str, tuple[Any, ...]]:
+        """The values that a search tries: bf16 only where the CPU computes in it."""
+        return super().search_values() if _has_bf16() else {"precision": ("f32",)}
+
+    def load(self, folder: Path, artifact_format: ArtifactFormat, signature: Signature) -> Session:
+        """Compile ``model.onnx`` or ``model.xml``.
+
+        Raises:
+            CandidateError: it cannot be compiled, does not have the signature, or this CPU lacks the precision.
+        """
+        if self.precision == "bf16" and not _has_bf16():
+            raise CandidateError("this CPU does not compute in bf16 (avx512_bf16 or amx_bf16); use precision f32")
+        file = folder / artifact_format.main_file
+        before = resident_set_bytes()
+        try:
+            compiled = _core().compile_model(str(file), "CPU", self._config())
+            session = OpenVinoSession(compiled, signature, 0)
+        except RuntimeError as error:
+            raise CandidateError(f"OpenVINO cannot load {file}: {error}") from error
+        session.resident_bytes = bytes_added(before, folder)
+        return session
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "INFERENCE_PRECISION_HINT": self.precision,
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": self.threads,
+            "ENABLE_CPU_PINNING": False,
+        }
+
+
+class OpenVinoSession(Session):
+    """A compiled model with one infer request."""
+
+    def __init__(self, compiled: openvino.CompiledModel, signature: Signature, resident_bytes: int) -> None:
+        """Wrap a compiled model.
+
+        Raises:
+            RuntimeError: it has no tensor of a name in the signature.
+        """
+        super().__init__(signature, resident_bytes)
+        self._inputs = [(spec.name, compiled.input(spec.name)) for spec in signature.inputs]
+        self._outputs = [(spec.name, compiled.output(spec.name)) for spec in signature.outputs]
+        self._request = compiled.create_infer_request()
+
+    def run(self, inputs: Mapping[str, Array]) -> Arrays:
+        """Compute all outputs by name."""
+        for name, port in self._inputs:
+            tensor = openvino.Tensor(np.require(inputs[name], requirements=("C", "W")), shared_memory=True)
+            self._request.set_tensor(port, tensor)
+        self._request.infer()
+        return {name: self._request.get_tensor(port).data.copy() for name, port in self._outputs}
+
+    def close(self) -> None:
+        """Free the request and, with it, the model."""
+        del self._request
+
+
+@lru_cache(maxsize=1)
+def _core() -> openvino.Core:
+    return openvino.Core()
+
+
+@lru_cache(maxsize=1)
+def _has_bf16() -> bool:
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
