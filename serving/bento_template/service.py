@@ -99,7 +99,7 @@ class Version:
         self._session = runtime.load(_HERE / "artifact", _SERVED.artifact.format, _SIGNATURE)
         self._session.warm_up()
 
-    @bentoml.api(input_spec=_Input, output_spec=_Output)  # type: ignore[untyped-decorator]
+    @bentoml.api(input_spec=_Input, output_spec=_Output)
     def predict(self, ctx: bentoml.Context, **tensors: AnyArray) -> BaseModel:
         """Compute every output; inputs are nested lists by tensor name, of exactly the declared type and shape."""
         ctx.response.headers.update(_HEADERS)
@@ -107,7 +107,7 @@ class Version:
         fields: dict[str, Any] = {f"tensor_{i}": outputs[spec.name] for i, spec in enumerate(_SIGNATURE.outputs)}
         return _Output.model_construct(**fields)
 
-    @bentoml.api  # type: ignore[untyped-decorator]
+    @bentoml.api
     def describe(self, ctx: bentoml.Context) -> dict[str, Any]:
         """Say what answers here: model, version, artifact digest, runtime and signature."""
         ctx.response.headers.update(_HEADERS)

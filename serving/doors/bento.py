@@ -41,21 +41,21 @@ class EngineService:
         self._worker = Worker(SETTINGS, _artifacts(SETTINGS), index)
         self._door = DoorServer(RestDoor(self._worker, SETTINGS.max_body_bytes), SETTINGS.drain_seconds)
 
-    @bentoml.on_startup  # type: ignore[untyped-decorator]  # BentoML ships no types
+    @bentoml.on_startup
     async def open_door(self) -> None:
         """Read the catalog, then listen on this worker's own port."""
         await self._worker.start()
         port = SETTINGS.door_port + PORTS_PER_WORKER * self._worker.identity.index
         await self._door.open(SETTINGS.host, port)
 
-    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    @bentoml.on_shutdown
     async def close_door(self) -> None:
         """Report not ready, finish what is in flight within the drain time, then unload."""
         self._worker.draining = True
         await self._door.close()
         await self._worker.stop()
 
-    @bentoml.api  # type: ignore[untyped-decorator]
+    @bentoml.api
     async def predict(self, model: str, inputs: dict[str, list[Any]], version: int | None = None) -> dict[str, Any]:
         """Compute a model's outputs from nested lists by input name, on a version or on what is live."""
         request_id = new_request_id()
