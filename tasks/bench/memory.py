@@ -1,0 +1,77 @@
+"""Measure what memory a session needs: in a forked child of its own, before anything else was loaded."""
+
+import multiprocessing
+import os
+import re
+import resource
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import psutil
+
+from registry.errors import BurnishError, CandidateError
+
+_PROGRAM = re.compile(r"\.so(\.[\d.]+)?$|/python[\d.]*$")
+
+
+def peak_memory_mib(work: Callable[[], None], log: Path, *, timeout_s: float) -> float:
+    """Return the resident memory that some work adds at its peak, pages of program code left out.
+
+    The work runs in a fork, so that this process stays as it is, whatever the work does. Pages of shared libraries
+    belong to all sessions together, and a fork has to touch them anew.
+
+    Args:
+        work: loads and runs a session.
+        log: receives what the work prints.
+        timeout_s: after this the fork is killed.
+
+    Raises:
+        CandidateError: the work raised, crashed or took too long.
+    """
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_work_and_tell, args=(work, log, sender))
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(timeout_s):
+            raise CandidateError(f"took longer than {timeout_s:g} s to load and run")
+        told: float | str = receiver.recv()
+        if isinstance(told, str):
+            raise CandidateError(told)
+        return told
+    except EOFError:
+        process.join()
+        raise CandidateError(_ending(process.exitcode or 0, log)) from None
+    finally:
+        process.kill()
+        process.join()
+        receiver.close()
+
+
+def _work_and_tell(work: Callable[[], None], log: Path, sender: Connection) -> None:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    process = psutil.Process()
+    before = process.memory_info().rss - _program_bytes(process)
+    try:
+        work()
+    except BurnishError as error:
+        sender.send(str(error))
+        return
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    sender.send(max(0, peak - _program_bytes(process) - before) / 2**20)
+
+
+def _program_bytes(process: psutil.Process) -> int:
+    """Resident pages of the interpreter and of shared libraries."""
+    return sum(region.rss for region in process.memory_maps() if _PROGRAM.search(region.path))
+
+
+def _ending(exit_code: int, log: Path) -> str:
+    if exit_code < 0:
+        return f"was ended by signal {-exit_code} while it was loaded and run"
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else f"ended with exit code {exit_code}"
