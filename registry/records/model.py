@@ -97,6 +97,12 @@ class PluginConfig(Record):
     name: str
     knobs: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
 
+    @property
+    def label(self) -> str:
+        """The plug-in with its knobs for people, such as ``onnxruntime(threads=2)``."""
+        knobs = ",".join(f"{name}={value}" for name, value in sorted(self.knobs.items()))
+        return f"{self.name}({knobs})" if knobs else self.name
+
 
 class ServedVersion(Record):
     """All that the engine needs to serve one version: which bytes, by which runtime, with what signature."""

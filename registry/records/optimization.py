@@ -90,13 +90,8 @@ class Candidate(Record):
     @property
     def label(self) -> str:
         """A short name for people, such as ``export_onnx > quantize_static_int8 @ onnxruntime``."""
-        steps = " > ".join(_with_knobs(step) for step in self.recipe) or "source"
-        return f"{steps} @ {_with_knobs(self.runtime)}"
-
-
-def _with_knobs(plugin: PluginConfig) -> str:
-    knobs = ",".join(f"{name}={value}" for name, value in sorted(plugin.knobs.items()))
-    return f"{plugin.name}({knobs})" if knobs else plugin.name
+        steps = " > ".join(step.label for step in self.recipe) or "source"
+        return f"{steps} @ {self.runtime.label}"
 
 
 class CandidateResult(Record):

@@ -1,0 +1,154 @@
+"""Releases: the ledger decides, the catalog follows at once, the mirrors follow when they can."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from registry.errors import InputError, RegistryError, TransientError
+from registry.file_lock import file_lock
+from registry.ledger.ledger import Ledger
+from registry.records.release import CatalogEntry, Route
+from registry.store.base import CHAMPION, ModelStore
+from serving.engine.catalog import SUFFIX, read_entry, write_entry
+
+
+def promote(
+    ledger: Ledger,
+    catalog_folder: Path,
+    model: str,
+    version: int,
+    *,
+    actor: str,
+    reason: str,
+    expected_generation: int | None = None,
+) -> Route:
+    """Make an admitted version the champion, in the ledger and in the catalog.
+
+    Raises:
+        ModelNotFound: the version is not admitted.
+        VersionConflict: the route's generation is not the expected one.
+        InputError: the version is already live.
+        TransientError: the ledger cannot be reached.
+    """
+    route = ledger.promote(model, version, actor=actor, reason=reason, expected_generation=expected_generation)
+    publish(ledger, catalog_folder, model)
+    return route
+
+
+def rollback(
+    ledger: Ledger,
+    catalog_folder: Path,
+    model: str,
+    *,
+    actor: str,
+    reason: str,
+    expected_generation: int | None = None,
+) -> Route:
+    """Return to the champion before the current one, in the ledger and in the catalog.
+
+    Raises:
+        ModelNotFound: the model is not in the ledger.
+        VersionConflict: the route's generation is not the expected one.
+        InputError: nothing was live before.
+        TransientError: the ledger cannot be reached.
+    """
+    route = ledger.rollback(model, actor=actor, reason=reason, expected_generation=expected_generation)
+    publish(ledger, catalog_folder, model)
+    return route
+
+
+def publish(ledger: Ledger, catalog_folder: Path, model: str) -> bool:
+    """Write a model's catalog file from the ledger; False if it already said the same.
+
+    The ledger is read under a lock that every publisher of this folder takes, so a file never goes back to an
+    older generation.
+
+    Raises:
+        TransientError: the ledger cannot be reached, or another publisher holds the lock for too long.
+    """
+    with file_lock(catalog_folder.with_name(f"{catalog_folder.name}.lock")):
+        entry = _entry(ledger, model)
+        if _catalog_entry(catalog_folder, model) == entry:
+            return False
+        write_entry(catalog_folder, entry)
+        return True
+
+
+def mirror(ledger: Ledger, store: ModelStore, model: str) -> bool:
+    """Point the model store's champion alias at what is live; False if it already did, or nothing is live.
+
+    Raises:
+        ModelNotFound: the model store does not have the live version.
+        TransientError: the model store or the ledger cannot be reached.
+    """
+    route = ledger.route(model)
+    if route is None or store.alias(model, CHAMPION) == route.champion:
+        return False
+    store.set_alias(model, CHAMPION, route.champion)
+    return True
+
+
+def reconcile(ledger: Ledger, store: ModelStore, catalog_folder: Path) -> tuple[str, ...]:
+    """Make catalog and mirrors say what the ledger says, and admit versions that a dead process left registered.
+
+    Returns:
+        One sentence for each thing that was repaired, could not be, or waits for a release.
+
+    Raises:
+        TransientError: the ledger cannot be reached.
+    """
+    notes = [
+        f"{model}: the catalog was behind the ledger and was written again"
+        for model in ledger.models()
+        if publish(ledger, catalog_folder, model)
+    ]
+    try:
+        notes.extend(_follow_store(ledger, store, catalog_folder))
+    except TransientError as error:
+        notes.append(f"the model store cannot be looked at, its aliases follow later: {error}")
+    notes.extend(_unreleased(ledger))
+    return tuple(notes)
+
+
+def _follow_store(ledger: Ledger, store: ModelStore, catalog_folder: Path) -> Iterator[str]:
+    for model in store.models():
+        admitted = {served.version for served in ledger.served(model)}
+        missing = [version for version in store.versions(model) if version.version not in admitted]
+        for version in missing:
+            ledger.admit(model, version.served)
+            yield f"{model}: version {version.version} was registered but not admitted; it is now"
+        if missing:
+            publish(ledger, catalog_folder, model)
+    for route in ledger.routes():
+        try:
+            if mirror(ledger, store, route.model):
+                yield f"{route.model}: the alias {CHAMPION} was behind the ledger and was set to the live version"
+        except RegistryError as error:
+            yield f"{route.model}: the alias {CHAMPION} cannot follow the ledger: {error}"
+
+
+def _unreleased(ledger: Ledger) -> Iterator[str]:
+    """Name each version that is newer than every version that was ever live."""
+    for model in ledger.models():
+        route = ledger.route(model)
+        newest = max((event.champion for event in ledger.history(model)), default=0)
+        live = f"live: version {route.champion}" if route else "nothing is live"
+        for served in ledger.served(model):
+            if served.version > newest:
+                yield f"{model}: version {served.version} is registered but was never released ({live})"
+
+
+def _entry(ledger: Ledger, model: str) -> CatalogEntry:
+    route = ledger.route(model)
+    return CatalogEntry(
+        model=model,
+        generation=route.generation if route else 0,
+        split=route.split if route else None,
+        versions=ledger.served(model),
+    )
+
+
+def _catalog_entry(catalog_folder: Path, model: str) -> CatalogEntry | None:
+    try:
+        return read_entry(catalog_folder / f"{model}{SUFFIX}")
+    except InputError:  # not there yet, or damaged: it is written again
+        return None

@@ -1,0 +1,292 @@
+"""Model versions in MLflow: one run a version, a pointer instead of bytes, aliases that mirror the ledger."""
+
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import mlflow.pyfunc
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import Metric as RunMetric
+from mlflow.entities import Param, RunTag
+from mlflow.entities.model_registry import ModelVersion as StoredVersion
+from mlflow.environment_variables import (
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR,
+    MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR,
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+    MLFLOW_HTTP_REQUEST_TIMEOUT,
+)
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.models.model import MLMODEL_FILE_NAME
+from mlflow.store.entities.paged_list import PagedList
+from mlflow.types import Schema
+from mlflow.types import TensorSpec as MlflowTensorSpec
+from requests import RequestException
+
+from registry.errors import InputError, ModelNotFound, RegistryError, TransientError
+from registry.model_card import model_card
+from registry.records.model import ModelVersion, Signature, TensorSpec, VersionDraft
+from registry.store.location import ArtifactLocation
+from registry.store.pointer import POINTER_FILE, Pointer
+from registry.store.version_record import (
+    ATTACHMENT,
+    DRAFT,
+    DRAFT_DIGEST,
+    MANAGED,
+    OPTIMIZATION,
+    run_figures,
+    run_parameters,
+    version_tags,
+)
+
+LOADER = "serving.pyfunc"
+MODEL_FOLDER = "model"
+VERSION_FILE = "version.json"
+
+# The column of a version's description in MLflow's databases.
+_DESCRIPTION_CHARACTERS = 5_000
+_PAGE = 200
+T = TypeVar("T")
+_SAFE = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+
+
+class MlflowStore:
+    """Versions in MLflow, over HTTP (``http://...``) or directly on its database (``sqlite:///...``).
+
+    A version exists once MLflow has created it, which is the last step of ``register`` and carries all tags.
+    Connection errors and answers of the 5xx kind are ``TransientError``, from every method.
+    """
+
+    def __init__(self, tracking_uri: str, location: ArtifactLocation) -> None:
+        """Use an MLflow server or database.
+
+        Args:
+            tracking_uri: MLflow's URI.
+            location: where the artifacts are; written into every version, so that MLflow's own loader finds them.
+        """
+        _configure()
+        self._location = location
+        self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        self._uri = tracking_uri
+
+    def register(self, draft: VersionDraft) -> ModelVersion:
+        """Give a draft its number; the same ``optimization_id`` again returns the version it already has.
+
+        Raises:
+            InputError: the optimization id holds characters that MLflow's search does not take.
+        """
+        with self._translated(draft.model):
+            known = self._registered(draft)
+            if known is None:
+                made = self._create_version(draft, self._log_run(draft))
+                known = self._registered(draft) or made
+                if known.version != made.version:  # another process registered the same optimization meanwhile
+                    self._client.delete_model_version(draft.model, made.version)
+            return self._read(known)
+
+    def version(self, model: str, number: int) -> ModelVersion:
+        """Return one version.
+
+        Raises:
+            ModelNotFound: there is none, or Burnish did not register it.
+            RegistryError: what MLflow keeps of it was changed.
+        """
+        return self._read(self._stored(model, number))
+
+    def versions(self, model: str) -> tuple[ModelVersion, ...]:
+        """Return every version of a model, oldest first; empty for an unknown model."""
+        with self._translated(model):
+            found = sorted(self._search(f"name='{_safe(model)}'"), key=lambda stored: int(stored.version))
+            return tuple(self._read(stored) for stored in found if DRAFT_DIGEST in stored.tags)
+
+    def models(self) -> tuple[str, ...]:
+        """Return the names of all models that have a version of Burnish, sorted."""
+        query = f"tags.`{MANAGED}` = 'true'"
+        with self._translated("the models"):
+            found = _pages(lambda token: self._client.search_registered_models(query, _PAGE, page_token=token))
+            return tuple(sorted(entry.name for entry in found if entry.latest_versions))
+
+    def set_alias(self, model: str, alias: str, number: int | None) -> None:
+        """Point an alias at a version, or remove it with ``None``.
+
+        Raises:
+            ModelNotFound: there is no such version.
+        """
+        if number is None:
+            with suppress(ModelNotFound), self._translated(model):
+                self._client.delete_registered_model_alias(model, alias)
+            return
+        self._stored(model, number)
+        with self._translated(f"version {number} of {model!r}"):
+            self._client.set_registered_model_alias(model, alias, str(number))
+
+    def alias(self, model: str, alias: str) -> int | None:
+        """Return the version that an alias points at."""
+        try:
+            with self._translated(model):
+                number = self._client.get_registered_model(model).aliases.get(alias)
+        except ModelNotFound:
+            return None
+        return None if number is None else int(number)
+
+    def attach(self, model: str, number: int, name: str, folder: Path) -> None:
+        """Keep a folder of files as ``attachments/<name>`` of the version's run.
+
+        Raises:
+            ModelNotFound: there is no such version.
+        """
+        stored = self._stored(model, number)
+        with self._translated(f"version {number} of {model!r}"):
+            path = f"attachments/{name}"
+            self._client.log_artifacts(str(stored.run_id), str(folder), path)
+            self._client.set_model_version_tag(model, str(number), f"{ATTACHMENT}.{name}", path)
+
+    def _registered(self, draft: VersionDraft) -> StoredVersion | None:
+        """Return the version of a draft's optimization: the first, should two processes have made one each."""
+        same = f"name='{draft.model}' and tags.`{OPTIMIZATION}`='{_safe(draft.optimization_id)}'"
+        return min(self._search(same), key=lambda stored: int(stored.version), default=None)
+
+    def _search(self, query: str) -> Iterator[StoredVersion]:
+        return _pages(lambda token: self._client.search_model_versions(query, _PAGE, page_token=token))
+
+    def _stored(self, model: str, number: int) -> StoredVersion:
+        with self._translated(f"version {number} of {model!r}"):
+            stored = self._client.get_model_version(model, str(number))
+        if DRAFT_DIGEST not in stored.tags:
+            raise ModelNotFound(f"version {number} of {model!r} was put into MLflow by somebody else, not by Burnish")
+        return stored
+
+    def _read(self, stored: StoredVersion) -> ModelVersion:
+        text = stored.tags.get(DRAFT) or self._draft_file(stored)
+        draft = VersionDraft.model_validate_json(text)
+        if draft.digest != stored.tags[DRAFT_DIGEST]:
+            raise RegistryError(
+                f"version {stored.version} of {stored.name!r} was changed in MLflow after it was registered: its "
+                "record does not have its digest; roll back to another version and run the optimization again"
+            )
+        created_at = datetime.fromtimestamp(stored.creation_timestamp / 1000, tz=UTC)
+        return ModelVersion(version=int(stored.version), created_at=created_at, draft=draft)
+
+    def _draft_file(self, stored: StoredVersion) -> str:
+        what = f"the record of version {stored.version} of {stored.name!r}"
+        with self._translated(what), tempfile.TemporaryDirectory(prefix="burnish-version-") as folder:
+            name = f"{MODEL_FOLDER}/{VERSION_FILE}"
+            return Path(self._client.download_artifacts(str(stored.run_id), name, folder)).read_text(encoding="utf-8")
+
+    def _log_run(self, draft: VersionDraft) -> str:
+        """Make the version's run with figures, parameters and model directory; return its id."""
+        experiment_id = self._experiment(draft.model)
+        tag = RunTag(OPTIMIZATION, draft.optimization_id)
+        for dead in self._client.search_runs([experiment_id], f"tags.`{tag.key}` = '{tag.value}'"):
+            self._client.delete_run(dead.info.run_id)  # of a process that died before its version was made
+        run = self._client.create_run(experiment_id, tags={tag.key: tag.value}, run_name=draft.optimization_id)
+        run_id: str = run.info.run_id
+        now = int(time.time() * 1000)
+        figures = [RunMetric(name, value, now, 0) for name, value in run_figures(draft).items()]
+        parameters = [Param(name, value) for name, value in run_parameters(draft).items()]
+        self._client.log_batch(run_id, metrics=figures, params=parameters)
+        with tempfile.TemporaryDirectory(prefix="burnish-register-") as name:
+            folder = Path(name)
+            self._write_model(draft, folder, run_id)
+            self._client.log_artifacts(run_id, str(folder), MODEL_FOLDER)
+        artifacts = self._location.open()
+        if artifacts.exists(draft.report):
+            self._client.log_artifacts(run_id, str(artifacts.checkout(draft.report)), "report")
+        self._client.set_terminated(run_id)
+        return run_id
+
+    def _experiment(self, model: str) -> str:
+        known = self._client.get_experiment_by_name(model)
+        if known is None:
+            with suppress(MlflowException):  # another process has just made it; if not, the next line says why
+                self._client.create_experiment(model)
+            known = self._client.get_experiment_by_name(model)
+        if known is None:
+            raise RegistryError(f"MLflow at {self._uri} does not make an experiment {model!r}")
+        return str(known.experiment_id)
+
+    def _write_model(self, draft: VersionDraft, folder: Path, run_id: str) -> None:
+        pointer = Pointer(
+            location=self._location, artifact=draft.artifact, runtime=draft.runtime, signature=draft.signature
+        )
+        (folder / POINTER_FILE).write_text(pointer.model_dump_json(indent=1), encoding="utf-8")
+        (folder / VERSION_FILE).write_text(draft.model_dump_json(), encoding="utf-8")
+        (folder / "model_card.md").write_text(model_card(draft), encoding="utf-8")
+        model = Model(artifact_path=MODEL_FOLDER, run_id=run_id, signature=_mlflow_signature(draft.signature))
+        mlflow.pyfunc.add_to_model(model, loader_module=LOADER)
+        model.save(str(folder / MLMODEL_FILE_NAME))
+
+    def _create_version(self, draft: VersionDraft, run_id: str) -> StoredVersion:
+        try:
+            self._client.create_registered_model(draft.model, tags={MANAGED: "true"})
+        except MlflowException:  # it exists; if it does not, the next line says why
+            self._client.set_registered_model_tag(draft.model, MANAGED, "true")
+        return self._client.create_model_version(
+            draft.model,
+            source=f"{self._client.get_run(run_id).info.artifact_uri}/{MODEL_FOLDER}",
+            run_id=run_id,
+            tags=version_tags(draft),
+            description=model_card(draft)[:_DESCRIPTION_CHARACTERS],
+        )
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        """Turn MLflow's errors into ours: not there, not reachable for now, or refused."""
+        try:
+            yield
+        except RequestException as error:  # from MLflow's artifact proxy, which does not translate them
+            raise TransientError(f"MLflow at {self._uri} did not answer: {error}") from error
+        except MlflowException as error:
+            status = error.get_http_status_code()
+            if status == 404:
+                raise ModelNotFound(f"MLflow at {self._uri} does not have {what}: {error}") from error
+            if status >= 500 or status == 429:
+                raise TransientError(f"MLflow at {self._uri} did not answer: {error}") from error
+            raise RegistryError(f"MLflow at {self._uri} refused {what}: {error}") from error
+
+
+def _pages(search: Callable[[str | None], PagedList[T]]) -> Iterator[T]:
+    token: str | None = None
+    while True:
+        page = search(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _safe(text: str) -> str:
+    """Return a name or id that can stand in MLflow's search language, which has no way to quote."""
+    if not _SAFE.fullmatch(text):
+        raise InputError(f"{text!r} cannot be looked up: use at most 128 letters, digits, '.', ':', '-' and '_'")
+    return text
+
+
+def _mlflow_signature(signature: Signature) -> ModelSignature:
+    return ModelSignature(
+        inputs=Schema([_mlflow_tensor(spec) for spec in signature.inputs]),
+        outputs=Schema([_mlflow_tensor(spec) for spec in signature.outputs]),
+    )
+
+
+def _mlflow_tensor(spec: TensorSpec) -> MlflowTensorSpec:
+    shape = tuple(-1 if size is None else size for size in spec.shape)
+    return MlflowTensorSpec(np.dtype(spec.datatype.numpy_name), shape, spec.name)
+
+
+def _configure() -> None:
+    """Bound how long a call may wait for an MLflow that is down, unless the user has chosen bounds; no progress bars."""
+    for variable, value in (
+        (MLFLOW_HTTP_REQUEST_MAX_RETRIES, 1),
+        (MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR, 1),
+        (MLFLOW_HTTP_REQUEST_TIMEOUT, 20),
+        (MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR, False),
+    ):
+        if not variable.is_set():
+            variable.set(value)
