@@ -38,9 +38,6 @@ def peak_memory_mib(work: Callable[[], None], log: Path, *, timeout_s: float) ->
         if not receiver.poll(timeout_s):
             raise CandidateError(f"took longer than {timeout_s:g} s to load and run")
         told: float | str = receiver.recv()
-        if isinstance(told, str):
-            raise CandidateError(told)
-        return told
     except EOFError:
         process.join()
         raise CandidateError(_ending(process.exitcode or 0, log)) from None
@@ -48,6 +45,9 @@ def peak_memory_mib(work: Callable[[], None], log: Path, *, timeout_s: float) ->
         process.kill()
         process.join()
         receiver.close()
+    if isinstance(told, str):
+        raise CandidateError(told)
+    return told
 
 
 def _work_and_tell(work: Callable[[], None], log: Path, sender: Connection) -> None:
