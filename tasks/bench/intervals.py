@@ -23,12 +23,12 @@ CALLS_FOR_P99 = 299
 Floats = npt.NDArray[np.float64]
 
 
-def latency_figures(latency_ms: Floats, batch_size: int, *, seed: int = 0) -> LatencyFigures:
+def latency_figures(batch_size: int, latency_ms: Floats, *, seed: int = 0) -> LatencyFigures:
     """Return the figures of one session at one batch size.
 
     Args:
-        latency_ms: [rounds, calls], the time of each call.
         batch_size: samples a call.
+        latency_ms: [rounds, calls], the time of each call.
         seed: of the bootstrap.
     """
     draws = resampled_rounds(len(latency_ms), seed=seed)
