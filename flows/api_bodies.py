@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from registry.records.base import Digest, Record, VersionNumber
 from registry.records.model import ModelVersion, ServedVersion
@@ -10,8 +10,8 @@ from registry.records.optimization import OptimizationConfig
 from registry.records.release import OptimizationStatus, Route
 
 
-class Uploaded(Record):
-    """The digest under which the artifact store keeps an upload."""
+class Uploaded(BaseModel):
+    """The digest under which the artifact store keeps an upload; not a record, whose own digest would shadow it."""
 
     digest: Digest
 

@@ -49,4 +49,4 @@ def model_store(settings: StackSettings) -> ModelStore:
 def workers(settings: StackSettings) -> Workers:
     """Return the engine's workers, by the addresses of their doors."""
     doors = [settings.door_url(worker) for worker in range(settings.workers)]
-    return Workers(httpx.Client(timeout=DOOR_TIMEOUT_S), doors, wait_s=ACKNOWLEDGE_S)
+    return Workers(httpx.Client(timeout=DOOR_TIMEOUT_S, trust_env=False), doors, wait_s=ACKNOWLEDGE_S)

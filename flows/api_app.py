@@ -1,0 +1,85 @@
+"""The control API's application over a platform: routes, errors, docs page, lifespan."""
+
+import importlib.util
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+
+from flows import api_models, api_optimizations, api_problems, api_releases, api_uploads
+from flows.api_bodies import Health, PlatformStatus
+from flows.api_platform import Platform, Stack
+
+router = APIRouter(prefix="/v1", tags=["platform"])
+
+
+@router.get("/health", response_model=Health)
+def health(platform: Stack) -> Health | JSONResponse:
+    """Say that the API answers; 503 if its reconciler died, so that the supervisor sees it."""
+    if not platform.reconciler.running:
+        return api_problems.problem(503, "unavailable", "the reconciler has stopped; restart the control API")
+    return Health()
+
+
+@router.get("/status")
+def status(platform: Stack) -> PlatformStatus:
+    """Say what the reconciler found last."""
+    found = platform.reconciler.findings
+    return PlatformStatus(models=len(platform.ledger.models()), mirrors=found.mirrors, notes=found.notes)
+
+
+def build_app(platform: Platform) -> FastAPI:
+    """Build the application over a platform; its lifespan runs the reconciler and closes the ledger."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        api_uploads.sweep(platform.settings)
+        platform.reconciler.start()
+        yield
+        platform.reconciler.stop()
+        platform.ledger.close()
+
+    assets = _swagger_assets()
+    app = FastAPI(
+        title="Burnish control API",
+        version=version("burnish"),
+        lifespan=lifespan,
+        docs_url="/docs" if assets is None else None,
+        redoc_url=None,
+    )
+    app.state.platform = platform
+    api_problems.install(app)
+    for part in (api_uploads.router, api_optimizations.router, api_models.router, api_releases.router):
+        app.include_router(part, prefix="/v1")
+    app.include_router(router)
+    if assets is not None:
+        _serve_docs(app, assets)
+    return app
+
+
+def _swagger_assets() -> Path | None:
+    """The Swagger UI files that the BentoML wheel carries; without them the page loads them from FastAPI's CDN."""
+    spec = importlib.util.find_spec("bentoml")
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent / "_internal" / "server" / "static_content"
+    return folder if (folder / "swagger-ui-bundle.js").is_file() else None
+
+
+def _serve_docs(app: FastAPI, assets: Path) -> None:
+    app.mount("/docs/assets", StaticFiles(directory=assets))
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title=app.title,
+            swagger_js_url="/docs/assets/swagger-ui-bundle.js",
+            swagger_css_url="/docs/assets/swagger-ui.css",
+            swagger_favicon_url="data:,",
+        )

@@ -1,0 +1,127 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from flows.api_app import build_app
+from registry.records.release import OptimizationState
+from tests.unit.flows.api_stack import FakeStack, fake_stack
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> FakeStack:
+    return fake_stack(tmp_path)
+
+
+@pytest.fixture
+def api(stack: FakeStack) -> Iterator[TestClient]:
+    with TestClient(build_app(stack.platform)) as client:
+        yield client
+
+
+@pytest.fixture
+def body(api: TestClient) -> dict[str, Any]:
+    def upload(name: str) -> str:
+        return str(api.put(f"/v1/artifacts/{name}", content=name.encode()).json()["digest"])
+
+    return {
+        "source": upload("model.pt2"),
+        "evaluation": upload("evaluation.npz"),
+        "config": {"policy": "min_size", "budget_minutes": 1},
+    }
+
+
+def test_start_saves_the_status_and_starts_the_flow(api: TestClient, stack: FakeStack, body: dict[str, Any]) -> None:
+    answer = api.post("/v1/models/digits/optimizations", json=body)
+    assert answer.status_code == 202
+    started = answer.json()
+    assert (started["state"], started["flow_run"]) == ("queued", "run-0")
+    run = stack.prefect.runs[0]
+    request = run["parameters"]["request"]
+    assert run["deployment"] == "optimize"
+    assert run["idempotency_key"] == request["id"] == started["id"]
+    assert (request["model"], request["source"], request["evaluation"]) == (
+        "digits",
+        body["source"],
+        body["evaluation"],
+    )
+    assert request["config"]["policy"] == "min_size"
+
+    seen = api.get(f"/v1/optimizations/{started['id']}").json()
+    assert seen["status"]["state"] == "queued"
+    assert seen["flow_run"]["url"] == "http://127.0.0.1:4200/runs/flow-run/run-0"
+    assert api.get("/v1/optimizations", params={"model": "other"}).json() == {"optimizations": []}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"source": "0" * 64}, "source"),
+        ({"calibration": "0" * 64}, "calibration"),
+        ({"config": {"polcy": "min_size"}}, "polcy"),
+        ({"config": {"policy": "fastest"}}, "policy"),
+        ({"evaluation": "short"}, "evaluation"),
+    ],
+)
+def test_bad_request_is_422_and_leaves_no_row(
+    api: TestClient, stack: FakeStack, body: dict[str, Any], change: dict[str, Any], named: str
+) -> None:
+    answer = api.post("/v1/models/digits/optimizations", json=body | change)
+    assert answer.status_code == 422
+    assert named in answer.json()["detail"]
+    assert stack.platform.ledger.optimizations() == ()
+    assert stack.prefect.runs == []
+
+
+def test_prefect_down_is_503_and_the_status_says_so(api: TestClient, stack: FakeStack, body: dict[str, Any]) -> None:
+    stack.prefect.down = True
+    answer = api.post("/v1/models/digits/optimizations", json=body)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    (status,) = stack.platform.ledger.optimizations()
+    assert status.state is OptimizationState.FAILED
+    assert "Prefect does not answer" in status.message
+    view = api.get(f"/v1/optimizations/{status.id}").json()
+    assert view["flow_run"] is None
+    assert "Prefect does not answer" in view["prefect_unavailable"]
+
+
+def test_runner_not_up_is_503(api: TestClient, stack: FakeStack, body: dict[str, Any]) -> None:
+    stack.prefect.deployments = ()
+    answer = api.post("/v1/models/digits/optimizations", json=body)
+    assert answer.status_code == 503
+    assert "is the runner up" in answer.json()["detail"]
+
+
+def test_parameters_that_prefect_refuses_are_422(api: TestClient, stack: FakeStack, body: dict[str, Any]) -> None:
+    stack.prefect.refusal = 409
+    assert api.post("/v1/models/digits/optimizations", json=body).status_code == 422
+    assert stack.platform.ledger.optimizations()[0].state is OptimizationState.INVALID
+
+
+def test_result_and_report_come_from_the_artifact_store(
+    api: TestClient, stack: FakeStack, body: dict[str, Any], tmp_path: Path
+) -> None:
+    identifier = api.post("/v1/models/digits/optimizations", json=body).json()["id"]
+    early = api.get(f"/v1/optimizations/{identifier}/report")
+    assert early.status_code == 404
+    assert "its state is queued" in early.json()["detail"]
+
+    page = tmp_path / "page"
+    page.mkdir()
+    (page / "result.json").write_text('{"candidates": []}')
+    (page / "report.html").write_text("<h1>report</h1>")
+    status = stack.platform.ledger.optimization(identifier)
+    digest = stack.platform.artifacts.put(page)
+    stack.platform.ledger.save_optimization(status.model_copy(update={"result": digest}))
+    report = api.get(f"/v1/optimizations/{identifier}/report")
+    assert (report.text, report.headers["content-type"]) == ("<h1>report</h1>", "text/html; charset=utf-8")
+    assert json.loads(api.get(f"/v1/optimizations/{identifier}/result").content) == {"candidates": []}
+
+
+def test_unknown_optimization_is_404(api: TestClient) -> None:
+    answer = api.get("/v1/optimizations/nope")
+    assert answer.status_code == 404
+    assert answer.json()["type"] == "urn:burnish:not-found"

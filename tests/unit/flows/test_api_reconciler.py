@@ -1,0 +1,102 @@
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from flows.api_app import build_app
+from registry.records.release import OptimizationState, OptimizationStatus
+from serving.engine.catalog import read_entry
+from tests.unit.flows.api_stack import FakeStack, fake_stack
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> FakeStack:
+    return fake_stack(tmp_path)
+
+
+def save(stack: FakeStack, state: OptimizationState, *, age_s: float = 0, flow_run: str | None = None) -> str:
+    created = datetime.now(UTC) - timedelta(seconds=age_s)
+    status = OptimizationStatus(
+        id="1" * 32,
+        model="digits",
+        state=state,
+        source="a" * 64,
+        evaluation_set="b" * 64,
+        flow_run=flow_run,
+        created_at=created,
+        updated_at=created,
+    )
+    stack.platform.ledger.save_optimization(status)
+    return status.id
+
+
+def test_catalog_is_repaired_at_start_even_without_mlflow(stack: FakeStack) -> None:
+    stack.register()
+    stack.platform.ledger.promote("digits", 1, actor="test", reason="the process died before the rename")
+    stack.store.down = True
+    catalog = stack.platform.settings.catalog_folder / "digits.json"
+    assert not catalog.exists()
+    with TestClient(build_app(stack.platform)) as api:
+        deadline = time.monotonic() + 5
+        while not (status := api.get("/v1/status").json())["notes"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert read_entry(catalog).generation == 1
+        assert status["models"] == 1
+        assert "MLflow does not answer" in status["mirrors"]
+        assert api.get("/v1/health").json() == {"status": "ok"}
+    assert not stack.platform.reconciler.running
+
+
+def test_health_is_503_when_the_reconciler_has_stopped(stack: FakeStack) -> None:
+    with TestClient(build_app(stack.platform)) as api:
+        stack.platform.reconciler.stop()
+        assert api.get("/v1/health").status_code == 503
+
+
+@pytest.mark.parametrize("ended", ["CRASHED", "CANCELLED", "FAILED"])
+def test_optimization_whose_flow_run_died_is_closed(stack: FakeStack, ended: str) -> None:
+    identifier = save(stack, OptimizationState.RUNNING, flow_run="run-0")
+    stack.platform.deployments.start("optimize", {}, key="another key")
+    stack.prefect.end(ended)
+    found = stack.platform.reconciler.look()
+    status = stack.platform.ledger.optimization(identifier)
+    assert status.state is OptimizationState.FAILED
+    assert ended.title() in status.message
+    assert any(identifier in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("state", "age_s", "expected"),
+    [
+        (OptimizationState.QUEUED, 10, OptimizationState.QUEUED),
+        (OptimizationState.QUEUED, 100, OptimizationState.FAILED),
+        (OptimizationState.RUNNING, 100, OptimizationState.RUNNING),
+        (OptimizationState.RELEASED, 100, OptimizationState.RELEASED),
+    ],
+)
+def test_optimization_without_a_flow_run(
+    stack: FakeStack, state: OptimizationState, age_s: float, expected: OptimizationState
+) -> None:
+    identifier = save(stack, state, age_s=age_s)
+    stack.platform.reconciler.look()
+    assert stack.platform.ledger.optimization(identifier).state is expected
+
+
+@pytest.mark.parametrize("alive", ["SCHEDULED", "RUNNING", "COMPLETED"])
+def test_optimization_whose_flow_run_did_not_fail_is_left_alone(stack: FakeStack, alive: str) -> None:
+    identifier = save(stack, OptimizationState.RUNNING, age_s=1000)
+    stack.platform.deployments.start("optimize", {}, key=identifier)
+    stack.prefect.end(alive)
+    stack.platform.reconciler.look()
+    assert stack.platform.ledger.optimization(identifier).state is OptimizationState.RUNNING
+
+
+def test_prefect_down_is_a_note_and_closes_nothing(stack: FakeStack) -> None:
+    identifier = save(stack, OptimizationState.QUEUED, age_s=1000)
+    stack.prefect.down = True
+    (note,) = stack.platform.reconciler.look().notes
+    assert "Prefect does not answer" in note
+    assert stack.platform.ledger.optimization(identifier).state is OptimizationState.QUEUED

@@ -1,0 +1,138 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from flows.api_app import build_app
+from registry.records.release import Feedback
+from registry.store.base import CHAMPION
+from serving.engine.catalog import read_entry
+from tests.unit.flows.api_stack import FakeStack, fake_stack
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> FakeStack:
+    return fake_stack(tmp_path)
+
+
+@pytest.fixture
+def api(stack: FakeStack) -> Iterator[TestClient]:
+    with TestClient(build_app(stack.platform)) as client:
+        yield client
+
+
+def test_promote_and_rollback_reach_ledger_catalog_and_workers(api: TestClient, stack: FakeStack) -> None:
+    stack.register()
+    stack.register()
+    assert api.post("/v1/models/digits/promote", json={"version": 1}).json()["route"]["generation"] == 1
+    promoted = api.post("/v1/models/digits/promote", json={"version": 2, "expected_generation": 1, "reason": "why"})
+    assert promoted.json()["route"]["champion"] == 2
+    assert (promoted.json()["acknowledged"], promoted.json()["pending"]) == ([0, 1], [])
+    entry = read_entry(stack.platform.settings.catalog_folder / "digits.json")
+    assert entry.split is not None
+    assert entry.split.weights == {2: 100}
+
+    back = api.post("/v1/models/digits/rollback", json={}).json()
+    assert (back["route"]["champion"], back["route"]["generation"]) == (1, 3)
+    events = api.get("/v1/models/digits/history").json()
+    assert [(event["action"], event["champion"], event["reason"]) for event in events] == [
+        ("promote", 1, ""),
+        ("promote", 2, "why"),
+        ("rollback", 1, ""),
+    ]
+
+
+def test_promotion_works_with_prefect_and_mlflow_down(api: TestClient, stack: FakeStack) -> None:
+    stack.register()
+    stack.store.down = stack.prefect.down = True
+    assert api.post("/v1/models/digits/promote", json={"version": 1}).status_code == 200
+    found = stack.platform.reconciler.look()
+    assert found.mirrors.startswith("cannot be looked at")
+    stack.store.down = False
+    assert stack.platform.reconciler.look().mirrors == "in step"
+    assert stack.store.alias("digits", CHAMPION) == 1
+
+
+def test_worker_that_does_not_answer_is_pending(api: TestClient, stack: FakeStack) -> None:
+    stack.register()
+    stack.doors.stuck = {1}
+    answer = api.post("/v1/models/digits/promote", json={"version": 1}).json()
+    assert (answer["acknowledged"], answer["pending"]) == ([0], [1])
+
+
+def test_version_that_was_registered_but_never_admitted_can_be_promoted(api: TestClient, stack: FakeStack) -> None:
+    stack.register()
+    stack.register(admit=False)
+    assert api.post("/v1/models/digits/promote", json={"version": 2}).json()["route"]["champion"] == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "kind"),
+    [
+        ("digits/promote", {"version": 1, "expected_generation": 7}, 409, "version-conflict"),
+        ("digits/promote", {"version": 9}, 404, "not-found"),
+        ("digits/promote", {"version": 0}, 422, "input-error"),
+        ("digits/promote", {"version": 1, "genration": 1}, 422, "input-error"),
+        ("digits/rollback", {}, 422, "input-error"),
+        ("unknown/rollback", {}, 404, "not-found"),
+        ("Not A Name/rollback", {}, 422, "input-error"),
+        ("unknown/monitor", {}, 404, "not-found"),
+    ],
+)
+def test_refused_release_is_a_problem_and_changes_nothing(
+    api: TestClient, stack: FakeStack, path: str, body: dict[str, int], status: int, kind: str
+) -> None:
+    stack.register()
+    answer = api.post(f"/v1/models/{path}", json=body)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert set(answer.json()) == {"type", "title", "status", "detail"}
+    assert answer.json()["type"] == f"urn:burnish:{kind}"
+    assert stack.platform.ledger.routes() == ()
+
+
+def test_versions_show_registry_and_traffic(api: TestClient, stack: FakeStack) -> None:
+    stack.register()
+    stack.register()
+    api.post("/v1/models/digits/promote", json={"version": 2})
+    view = api.get("/v1/models/digits/versions").json()
+    assert [(version["version"], version["share"]) for version in view["versions"]] == [(1, 0.0), (2, 100.0)]
+    assert view["versions"][0]["registered"]["draft"]["recipe"] == [{"name": "export_onnx", "knobs": {}}]
+    assert view["registry_unavailable"] is None
+    assert [v["version"] for v in api.get("/v1/models/digits/versions/2").json()["versions"]] == [2]
+    assert api.get("/v1/models/digits/versions/3").status_code == 404
+    assert api.get("/v1/models/other").status_code == 404
+    assert api.get("/v1/models").json()["models"][0]["versions"] == [1, 2]
+
+
+def test_versions_without_mlflow_come_from_the_ledger_and_say_so(api: TestClient, stack: FakeStack) -> None:
+    stack.register()
+    stack.store.down = True
+    for path in ("/v1/models/digits", "/v1/models/digits/versions", "/v1/models/digits/versions/1"):
+        view = api.get(path).json()
+        assert "MLflow does not answer" in view["registry_unavailable"]
+        assert (view["versions"][0]["version"], view["versions"][0]["registered"]) == (1, None)
+    models = api.get("/v1/models").json()
+    assert "MLflow does not answer" in models["registry_unavailable"]
+    assert models["models"][0]["name"] == "digits"
+
+
+def test_monitor_and_retrain_start_their_deployments(api: TestClient, stack: FakeStack) -> None:
+    stack.register()
+    trainer = stack.platform.settings.trainers[0]
+    assert api.post("/v1/models/digits/monitor").status_code == 202
+    assert api.post("/v1/models/digits/retrain", json={"trainer": trainer}).status_code == 202
+    assert api.post("/v1/models/digits/retrain", json={"trainer": "os:system"}).status_code == 422
+    assert [(run["deployment"], run["parameters"]) for run in stack.prefect.runs] == [
+        ("monitor", {"model": "digits"}),
+        ("retrain", {"model": "digits", "trainer": trainer}),
+    ]
+
+
+def test_feedback_is_kept(api: TestClient, stack: FakeStack) -> None:
+    stack.register()
+    body = {"model": "digits", "request_id": "r1", "labels": [3, 1]}
+    assert api.post("/v1/feedback", json=body).status_code == 202
+    assert stack.platform.ledger.feedback("digits") == (Feedback(model="digits", request_id="r1", labels=(3.0, 1.0)),)
+    assert api.post("/v1/feedback", json=body | {"model": "other"}).status_code == 404
