@@ -13,13 +13,14 @@ import mlflow.pyfunc
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric as RunMetric
-from mlflow.entities import Param, RunTag
+from mlflow.entities import Param
 from mlflow.entities.model_registry import ModelVersion as StoredVersion
 from mlflow.environment_variables import (
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR,
     MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR,
     MLFLOW_HTTP_REQUEST_MAX_RETRIES,
     MLFLOW_HTTP_REQUEST_TIMEOUT,
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
 )
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
@@ -181,12 +182,7 @@ class MlflowStore:
 
     def _log_run(self, draft: VersionDraft) -> str:
         """Make the version's run with figures, parameters and model directory; return its id."""
-        experiment_id = self._experiment(draft.model)
-        tag = RunTag(OPTIMIZATION, draft.optimization_id)
-        for dead in self._client.search_runs([experiment_id], f"tags.`{tag.key}` = '{tag.value}'"):
-            self._client.delete_run(dead.info.run_id)  # of a process that died before its version was made
-        run = self._client.create_run(experiment_id, tags={tag.key: tag.value}, run_name=draft.optimization_id)
-        run_id: str = run.info.run_id
+        run_id = self._run_id(draft)
         now = int(time.time() * 1000)
         figures = [RunMetric(name, value, now, 0) for name, value in run_figures(draft).items()]
         parameters = [Param(name, value) for name, value in run_parameters(draft).items()]
@@ -200,6 +196,15 @@ class MlflowStore:
             self._client.log_artifacts(run_id, str(artifacts.checkout(draft.report)), "report")
         self._client.set_terminated(run_id)
         return run_id
+
+    def _run_id(self, draft: VersionDraft) -> str:
+        """Return the run of a draft's optimization: that of a process that died half-way, or a new one."""
+        experiment_id = self._experiment(draft.model)
+        known = self._client.search_runs([experiment_id], f"tags.`{OPTIMIZATION}` = '{_safe(draft.optimization_id)}'")
+        if known:
+            return str(known[0].info.run_id)
+        tags = {OPTIMIZATION: draft.optimization_id}
+        return str(self._client.create_run(experiment_id, tags=tags, run_name=draft.optimization_id).info.run_id)
 
     def _experiment(self, model: str) -> str:
         known = self._client.get_experiment_by_name(model)
@@ -232,6 +237,7 @@ class MlflowStore:
             source=f"{self._client.get_run(run_id).info.artifact_uri}/{MODEL_FOLDER}",
             run_id=run_id,
             tags=version_tags(draft),
+            await_creation_for=0,  # it is whole when the call returns
             description=model_card(draft)[:_DESCRIPTION_CHARACTERS],
         )
 
@@ -281,12 +287,13 @@ def _mlflow_tensor(spec: TensorSpec) -> MlflowTensorSpec:
 
 
 def _configure() -> None:
-    """Bound how long a call may wait for an MLflow that is down, unless the user has chosen bounds; no progress bars."""
+    """Bound how long a call may wait for an MLflow that is down, and print nothing, unless the user chose otherwise."""
     for variable, value in (
         (MLFLOW_HTTP_REQUEST_MAX_RETRIES, 1),
         (MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR, 1),
         (MLFLOW_HTTP_REQUEST_TIMEOUT, 20),
         (MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR, False),
+        (MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT, True),
     ):
         if not variable.is_set():
             variable.set(value)

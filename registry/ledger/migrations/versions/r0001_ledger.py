@@ -69,8 +69,3 @@ def _create_optimizations() -> None:
         sa.Column("at", sa.DateTime, nullable=False),
         sa.PrimaryKeyConstraint("model", "request_id", name="pk_feedback"),
     )
-
-
-def downgrade() -> None:
-    for table in ("feedback", "optimizations", "release_events", "routes", "served_versions"):
-        op.drop_table(table)
