@@ -32,7 +32,6 @@ class StackSettings(BaseSettings):
     door_port: int = Field(default=8100, description="REST door of worker 0; worker i listens 10 x i higher.")
     prefect_port: int = Field(default=4200, description="Prefect server and UI.")
     mlflow_port: int = Field(default=5000, description="MLflow server and UI.")
-    supervisor_port: int = Field(default=8090, description="The supervisor's own control endpoint.")
     workers: int = Field(default=2, ge=1, description="Engine workers.")
     artifacts_url: str = Field(default="", description="s3://bucket/prefix; empty: the folder artifacts/ in home.")
     s3_endpoint_url: str = Field(default="", description="An S3 server other than AWS.")
@@ -57,7 +56,9 @@ class StackSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Explicit arguments win over the environment, the environment over the running stack's file."""
-        stack_file = JsonConfigSettingsSource(settings_cls, json_file=_home() / STACK_FILE)
+        home = init_settings().get("home")
+        folder = _home() if home is None else Path(home)
+        stack_file = JsonConfigSettingsSource(settings_cls, json_file=folder / STACK_FILE)
         return init_settings, env_settings, stack_file
 
     @property
