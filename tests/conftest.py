@@ -1,6 +1,8 @@
-"""What every test shares: the --slow switch."""
+"""What every test shares: the --slow switch, and the servers that some start."""
 
 import pytest
+
+pytest_plugins = ["tests.servers"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
