@@ -3,7 +3,7 @@
 import hashlib
 import importlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -222,7 +222,7 @@ class Client:
         """Start the flow that retrains a model."""
         return _flow_run(self._control.post(f"/v1/models/{quote(model, safe='')}/retrain", {"trainer": trainer}))
 
-    def feedback(self, model: str, request_id: str, labels: Sequence[float]) -> None:
+    def feedback(self, model: str, request_id: str, labels: Iterable[float]) -> None:
         """Tell the true answers to one request, one value a sample."""
         body = {"model": model, "request_id": request_id, "labels": [float(label) for label in labels]}
         self._control.post("/v1/feedback", body)

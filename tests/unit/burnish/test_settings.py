@@ -1,0 +1,44 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from burnish.errors import InputError
+from burnish.settings import DEFAULTS, STACK_FILE, Endpoints, find_endpoints
+from flows import settings as stack_settings
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("CONTROL_URL", "GATEWAY_URL", "HOST", "CONTROL_PORT", "GATEWAY_PORT"):
+        monkeypatch.delenv(f"BURNISH_{name}", raising=False)
+    monkeypatch.setenv("BURNISH_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_defaults_are_those_of_the_stack() -> None:
+    settings = stack_settings.StackSettings()
+    assert find_endpoints() == Endpoints(settings.control_url, settings.gateway_url)
+    assert stack_settings.STACK_FILE == STACK_FILE
+    assert all(stack_settings.StackSettings.model_fields[name].default == value for name, value in DEFAULTS.items())
+
+
+def test_the_running_stack_is_found_as_the_stack_finds_itself(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / STACK_FILE).write_text(json.dumps({"home": str(home), "control_port": 1234, "gateway_port": 99}))
+    monkeypatch.setenv("BURNISH_GATEWAY_PORT", "77")
+    settings = stack_settings.StackSettings()
+    assert find_endpoints() == Endpoints("http://127.0.0.1:1234", "http://127.0.0.1:77")
+    assert find_endpoints() == Endpoints(settings.control_url, settings.gateway_url)
+
+
+def test_urls_of_the_environment_win_and_arguments_win_over_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BURNISH_CONTROL_URL", "http://control.test")
+    assert find_endpoints().control_url == "http://control.test"
+    assert find_endpoints("http://mine.test").control_url == "http://mine.test"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\udcff"])
+def test_unreadable_stack_file_is_an_input_error(home: Path, text: str) -> None:
+    (home / STACK_FILE).write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=r"stack\.json"):
+        find_endpoints()
