@@ -3,13 +3,15 @@
 import os
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     JsonConfigSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+
+from registry.errors import InputError
 
 STACK_FILE = "stack.json"
 
@@ -46,6 +48,11 @@ class StackSettings(BaseSettings):
         description="Training functions (module:function) that the retrain flow may call.",
     )
 
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -57,7 +64,7 @@ class StackSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Explicit arguments win over the environment, the environment over the running stack's file."""
         home = init_settings().get("home")
-        folder = _home() if home is None else Path(home)
+        folder = _home() if home is None else Path(home).expanduser()
         stack_file = JsonConfigSettingsSource(settings_cls, json_file=folder / STACK_FILE)
         return init_settings, env_settings, stack_file
 
@@ -124,3 +131,28 @@ class StackSettings(BaseSettings):
     def log_folder(self) -> Path:
         """One log a process."""
         return self.home / "logs"
+
+
+def stack_settings(home: Path | None = None) -> StackSettings:
+    """Return the settings of the stack in a folder; without one, of the stack that the environment names.
+
+    Raises:
+        InputError: a variable or ``stack.json`` holds a value that cannot be used.
+    """
+    try:
+        return StackSettings() if home is None else StackSettings(home=home)
+    except ValidationError as error:
+        problems = "; ".join(f"BURNISH_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
+        raise InputError(f"the stack's settings cannot be used: {problems}") from error
+    except ValueError as error:
+        folder = _home() if home is None else home
+        raise InputError(f"{folder / STACK_FILE} cannot be read: {error}; correct or remove it") from error
+
+
+def keep_settings(settings: StackSettings) -> None:
+    """Write what a stack starts with to ``stack.json`` in its home folder, readable by its owner alone."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    draft = settings.home / f"{STACK_FILE}.new"
+    draft.touch(mode=0o600)
+    draft.write_text(settings.model_dump_json(indent=1, exclude={"home"}), encoding="utf-8")
+    draft.replace(settings.home / STACK_FILE)

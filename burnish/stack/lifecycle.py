@@ -32,8 +32,27 @@ _STOP_SPARE_S = 20.0
 OnReady = Callable[[Part, float], None]
 
 
+def check(plan: StackPlan) -> None:
+    """Check that a stack can be started, before anything is written.
+
+    Raises:
+        InputError: it runs already, or a port is taken.
+    """
+    state = read_state(plan.home)
+    if state and find(state.supervisor):
+        raise InputError(
+            f"the stack in {plan.home} is already running (supervisor {state.supervisor.pid}); "
+            "stop it with `burnish down`, or choose another folder with --home"
+        )
+    if stray := leftovers(plan.home):
+        raise InputError(
+            f"{len(stray)} processes of an earlier stack in {plan.home} still run; stop them with `burnish down`"
+        )
+    check_ports(plan.parts)
+
+
 def start(plan: StackPlan, on_ready: OnReady, wait_s: float = START_WAIT_S) -> None:
-    """Start every part of a plan and wait until all are ready; on any failure stop them all again.
+    """Start every part of a checked plan and wait until all are ready; on any failure stop them all again.
 
     Args:
         plan: what to run.
@@ -41,11 +60,8 @@ def start(plan: StackPlan, on_ready: OnReady, wait_s: float = START_WAIT_S) -> N
         wait_s: how long all parts together may take.
 
     Raises:
-        InputError: the stack runs already, or a port is taken.
         BurnishError: a part did not become ready; the message holds the end of its log.
     """
-    _refuse_if_running(plan.home)
-    check_ports(plan.parts)
     plan.run_folder.mkdir(parents=True, exist_ok=True)
     plan.log_folder.mkdir(parents=True, exist_ok=True)
     write_record(plan.run_folder / PLAN_FILE, plan)
@@ -74,19 +90,6 @@ def stop(home: Path) -> bool:
         pids = ", ".join(str(process.pid) for process in left)
         raise BurnishError(f"these processes of the stack could not be ended: {pids}; end them by hand")
     return bool(seen or stray)
-
-
-def _refuse_if_running(home: Path) -> None:
-    state = read_state(home)
-    if state and find(state.supervisor):
-        raise InputError(
-            f"the stack in {home} is already running (supervisor {state.supervisor.pid}); "
-            "stop it with `burnish down`, or choose another folder with --home"
-        )
-    if stray := leftovers(home):
-        raise InputError(
-            f"{len(stray)} processes of an earlier stack in {home} still run; stop them with `burnish down`"
-        )
 
 
 def _launch(plan: StackPlan) -> "subprocess.Popen[bytes]":

@@ -56,6 +56,7 @@ def part_of(plan: StackPlan, name: str) -> PartStatus:
 
 def started(plan: StackPlan) -> list[str]:
     ready: list[str] = []
+    lifecycle.check(plan)
     lifecycle.start(plan, lambda part, _: ready.append(part.name), wait_s=60)
     return ready
 

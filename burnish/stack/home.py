@@ -1,0 +1,43 @@
+"""Brings up the stack of some settings: its home folder first, then its parts."""
+
+from burnish.stack import lifecycle
+from burnish.stack.parts import gateway_folder, gateway_plan, stack_plan
+from flows.settings import StackSettings, keep_settings
+from serving.gateway import files
+
+
+def bring_up(settings: StackSettings, on_ready: lifecycle.OnReady) -> None:
+    """Start the stack and wait until all of it is ready; nothing is written when it cannot be started.
+
+    Raises:
+        InputError: it runs already, a port is taken, or the gateway cannot be configured as the settings say.
+        BurnishError: a part did not become ready; everything is stopped again.
+    """
+    plan = stack_plan(settings)
+    lifecycle.check(plan)
+    prepare(settings)
+    keep_settings(settings)
+    lifecycle.start(plan, on_ready)
+
+
+def prepare(settings: StackSettings) -> None:
+    """Make the folders that the parts expect, and write the gateway's configuration.
+
+    Raises:
+        InputError: Envoy does not take the configuration that follows from the settings.
+    """
+    folders = (
+        settings.artifacts_folder,
+        settings.catalog_folder,
+        settings.capture_folder,
+        settings.cache_folder,
+        settings.work_folder,
+        settings.bento_folder,
+        settings.log_folder,
+        settings.home / "prefect",
+        settings.home / "mlflow" / "artifacts",
+    )
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    files.render(gateway_plan(settings), gateway_folder(settings))
+    files.validate(gateway_folder(settings))

@@ -1,0 +1,130 @@
+"""The parts of the stack, as data: which program, on which port, how one knows that it is well."""
+
+import sys
+from pathlib import Path
+
+from burnish.stack import settings as environment
+from burnish.stack.plan import Part, Port, Probe, StackPlan
+from flows.settings import StackSettings
+from serving.gateway import files
+from serving.gateway.plan import Endpoint, GatewayPlan
+
+_PYTHON = (sys.executable, "-P", "-m")
+_ADMIN_HOST = "127.0.0.1"
+# The engine finishes what it has within its own bound; only then may it be killed.
+_DRAIN_SPARE_S = 10.0
+
+
+def stack_plan(settings: StackSettings) -> StackPlan:
+    """Return the plan of the whole stack."""
+    parts = (_prefect(settings), _mlflow(settings), _control(settings), _runner(settings), _engine(settings))
+    return StackPlan(home=settings.home, parts=(*parts, _gateway(settings)))
+
+
+def gateway_plan(settings: StackSettings) -> GatewayPlan:
+    """Return what the gateway of a stack shall do."""
+    return GatewayPlan(
+        host=settings.host,
+        port=settings.gateway_port,
+        admin_port=settings.gateway_admin_port,
+        workers=tuple(Endpoint(host=settings.host, port=port) for port in _door_ports(settings)),
+        access_log=settings.log_folder / "gateway-access.json",
+        max_body_bytes=environment.engine_settings(settings).max_body_bytes,
+    )
+
+
+def gateway_folder(settings: StackSettings) -> Path:
+    """Return where the gateway's configuration stands."""
+    return settings.home / "gateway"
+
+
+def _prefect(settings: StackSettings) -> Part:
+    port = ("--host", settings.host, "--port", str(settings.prefect_port))
+    return Part(
+        name="prefect",
+        command=(*_PYTHON, "prefect", "server", "start", *port),
+        environment=environment.common(settings) | environment.prefect(settings),
+        ports=(_port(settings, "prefect_port", "Prefect server"),),
+        probes=(Probe(url=f"{settings.prefect_url}/api/health"),),
+        url=settings.prefect_url,
+    )
+
+
+def _mlflow(settings: StackSettings) -> Part:
+    folder = settings.home / "mlflow"
+    backend = settings.mlflow_backend_url or f"sqlite:///{folder / 'mlflow.db'}"
+    stores = ("--backend-store-uri", backend, "--default-artifact-root", str(folder / "artifacts"))
+    port = ("--host", settings.host, "--port", str(settings.mlflow_port), "--workers", "1")
+    return Part(
+        name="mlflow",
+        command=(*_PYTHON, "mlflow", "server", *stores, "--no-serve-artifacts", *port),
+        environment=environment.common(settings) | environment.mlflow(),
+        ports=(_port(settings, "mlflow_port", "MLflow server"),),
+        probes=(Probe(url=f"{settings.mlflow_url}/health"),),
+        url=settings.mlflow_url,
+    )
+
+
+def _control(settings: StackSettings) -> Part:
+    port = ("--host", settings.host, "--port", str(settings.control_port))
+    return Part(
+        name="control",
+        command=(*_PYTHON, "uvicorn", "--factory", "flows.api:create_app", *port, "--log-level", "warning"),
+        environment=environment.common(settings),
+        ports=(_port(settings, "control_port", "control API"),),
+        probes=(Probe(url=f"{settings.control_url}/v1/health"),),
+        url=f"{settings.control_url}/docs",
+    )
+
+
+def _runner(settings: StackSettings) -> Part:
+    # The runner has no port. It is well when Prefect has seen it ask for work since it started; `retrain` is the
+    # deployment that it registers last.
+    deployment = f"{settings.prefect_url}/api/deployments/name/retrain/retrain"
+    return Part(
+        name="runner",
+        command=(*_PYTHON, "flows.serve"),
+        environment=environment.common(settings) | environment.runner(),
+        probes=(Probe(url=deployment, newer_than_start="last_polled"),),
+    )
+
+
+def _engine(settings: StackSettings) -> Part:
+    engine = environment.engine_settings(settings)
+    doors = tuple(
+        Port(host=settings.host, number=port, purpose=f"door of engine worker {worker}", variable="BURNISH_DOOR_PORT")
+        for worker, port in enumerate(_door_ports(settings))
+    )
+    port = ("--host", settings.host, "--port", str(settings.bento_port))
+    return Part(
+        name="engine",
+        command=(*_PYTHON, "bentoml", "serve", "serving.doors.bento:EngineService", *port),
+        environment=environment.common(settings) | environment.engine(engine),
+        ports=(_port(settings, "bento_port", "engine's BentoML endpoint"), *doors),
+        probes=tuple(Probe(url=f"{settings.door_url(i)}/v2/health/ready") for i in range(settings.workers)),
+        url=f"http://{settings.host}:{settings.bento_port}",
+        stop_seconds=engine.drain_seconds + _DRAIN_SPARE_S,
+    )
+
+
+def _gateway(settings: StackSettings) -> Part:
+    admin = _port(settings, "gateway_admin_port", "gateway's admin and metrics")
+    return Part(
+        name="gateway",
+        command=files.command(gateway_folder(settings)),
+        environment=environment.common(settings),
+        ports=(_port(settings, "gateway_port", "gateway"), admin.model_copy(update={"host": _ADMIN_HOST})),
+        probes=(Probe(url=f"http://{_ADMIN_HOST}:{settings.gateway_admin_port}/ready"),),
+        url=settings.gateway_url,
+        stop_seconds=5.0,
+    )
+
+
+def _door_ports(settings: StackSettings) -> list[int]:
+    return [settings.door_port + 10 * worker for worker in range(settings.workers)]
+
+
+def _port(settings: StackSettings, field: str, purpose: str) -> Port:
+    return Port(
+        host=settings.host, number=getattr(settings, field), purpose=purpose, variable=f"BURNISH_{field.upper()}"
+    )
