@@ -144,7 +144,7 @@ def stack_settings(home: Path | None = None) -> StackSettings:
     except ValidationError as error:
         problems = "; ".join(f"BURNISH_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
         raise InputError(f"the stack's settings cannot be used: {problems}") from error
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         folder = _home() if home is None else home
         raise InputError(f"{folder / STACK_FILE} cannot be read: {error}; correct or remove it") from error
 
