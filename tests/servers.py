@@ -93,7 +93,7 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_for(lambda: answers(f"{url}/health"), "the MLflow server", 90)
+        wait_for(lambda: answers(f"{url}/health"), "the MLflow server", 120)
         yield url
     finally:
         end_tree(process)

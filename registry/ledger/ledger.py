@@ -9,13 +9,14 @@ from sqlalchemy.exc import IntegrityError
 from registry.errors import ModelNotFound, RegistryError
 from registry.ledger import routes
 from registry.ledger.database import Database
-from registry.ledger.tables import FEEDBACK, OPTIMIZATIONS, SERVED_VERSIONS
+from registry.ledger.tables import DRIFT_REPORTS, FEEDBACK, OPTIMIZATIONS, SERVED_VERSIONS
 from registry.records.model import ServedVersion
+from registry.records.observation import DriftReport
 from registry.records.release import Feedback, OptimizationStatus, ReleaseAction, ReleaseEvent, Route
 
 
 class Ledger:
-    """Routes, release history, admitted versions, optimizations and feedback in one database.
+    """Routes, release history, admitted versions, optimizations, feedback and drift reports in one database.
 
     Any number of threads, processes and (on Postgres) hosts may use it at once.
     """
@@ -177,6 +178,20 @@ class Ledger:
         )
         with self._database.read() as connection:
             return tuple(Feedback(**row._mapping) for row in connection.execute(query))
+
+    def add_drift_report(self, report: DriftReport) -> None:
+        """Keep a drift report; one of the same model and moment is kept once."""
+        row = {"model": report.model, "created_at": report.created_at, "record": report.model_dump_json()}
+        with self._database.write() as connection:
+            _insert_if_absent(connection, DRIFT_REPORTS, row)
+
+    def drift_reports(self, model: str) -> tuple[DriftReport, ...]:
+        """Return all drift reports of a model, oldest first."""
+        query = (
+            sa.select(DRIFT_REPORTS.c.record).where(DRIFT_REPORTS.c.model == model).order_by(DRIFT_REPORTS.c.created_at)
+        )
+        with self._database.read() as connection:
+            return tuple(DriftReport.model_validate_json(text) for text in connection.execute(query).scalars())
 
 
 def _served(connection: sa.Connection, model: str) -> tuple[ServedVersion, ...]:

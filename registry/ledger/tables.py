@@ -94,3 +94,12 @@ FEEDBACK = Table(
     Column("at", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("model", "request_id", name="pk_feedback"),
 )
+
+DRIFT_REPORTS = Table(
+    "drift_reports",
+    METADATA,
+    Column("model", String(63), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("record", Text, nullable=False),
+    PrimaryKeyConstraint("model", "created_at", name="pk_drift_reports"),
+)

@@ -54,7 +54,7 @@ VERSION_FILE = "version.json"
 _DESCRIPTION_CHARACTERS = 5_000
 _PAGE = 200
 T = TypeVar("T")
-_SAFE = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
 
 
 class MlflowStore:
@@ -141,10 +141,11 @@ class MlflowStore:
 
         Raises:
             ModelNotFound: there is no such version.
+            InputError: the name cannot stand in a path.
         """
         stored = self._stored(model, number)
         with self._translated(f"version {number} of {model!r}"):
-            path = f"attachments/{name}"
+            path = f"attachments/{_safe(name)}"
             self._client.log_artifacts(str(stored.run_id), str(folder), path)
             self._client.set_model_version_tag(model, str(number), f"{ATTACHMENT}.{name}", path)
 
@@ -268,9 +269,9 @@ def _pages(search: Callable[[str | None], PagedList[T]]) -> Iterator[T]:
 
 
 def _safe(text: str) -> str:
-    """Return a name or id that can stand in MLflow's search language, which has no way to quote."""
+    """Return a name or id that can stand in a path and in MLflow's search language, which has no way to quote."""
     if not _SAFE.fullmatch(text):
-        raise InputError(f"{text!r} cannot be looked up: use at most 128 letters, digits, '.', ':', '-' and '_'")
+        raise InputError(f"{text!r} is no name that MLflow can keep: use at most 128 letters, digits and . : - _")
     return text
 
 

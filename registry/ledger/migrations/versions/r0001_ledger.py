@@ -1,4 +1,4 @@
-"""Routes with their history, the versions that may serve, optimizations and feedback."""
+"""Routes with their history, the versions that may serve, optimizations, feedback, drift reports."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -68,4 +68,11 @@ def _create_optimizations() -> None:
         sa.Column("labels", sa.JSON, nullable=False),
         sa.Column("at", sa.DateTime, nullable=False),
         sa.PrimaryKeyConstraint("model", "request_id", name="pk_feedback"),
+    )
+    op.create_table(
+        "drift_reports",
+        sa.Column("model", sa.String(63), nullable=False),
+        sa.Column("created_at", sa.DateTime, nullable=False),
+        sa.Column("record", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("model", "created_at", name="pk_drift_reports"),
     )
