@@ -84,6 +84,8 @@ class Pass(BaseModel):
     suits: ClassVar[frozenset[str] | None] = None
     """Names of the runtimes that the product is made for; None: all that consume the format."""
     needs_calibration: ClassVar[bool] = False
+    deterministic: ClassVar[bool] = True
+    """The same artifact, knobs and seed give the same bytes; where they do not, the docstring says why."""
 
     @classmethod
     def unavailable(cls) -> str | None:
