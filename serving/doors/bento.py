@@ -8,6 +8,7 @@ with ``BENTOML_DO_NOT_TRACK=true`` and ``PYTHONSAFEPATH=1`` in the environment, 
 Python package: BentoML puts that folder first on the path of every worker.
 """
 
+import logging
 from typing import Any
 
 import bentoml
@@ -25,6 +26,8 @@ PORTS_PER_WORKER = 10
 
 SETTINGS = EngineSettings()
 
+_LOG_FORMAT = "%(asctime)s [%(levelname)s] [%(name)s] %(message)s"
+
 
 @bentoml.service(
     name="burnish_engine",
@@ -36,6 +39,7 @@ class EngineService:
 
     def __init__(self) -> None:
         """Build the worker; its loop is not running yet."""
+        _log_to_stderr()
         # BentoML counts its workers from 1, and gives none to a service that runs in its own process.
         index = (bentoml.server_context.worker_index or 1) - 1
         self._worker = Worker(SETTINGS, _artifacts(SETTINGS), index)
@@ -61,17 +65,27 @@ class EngineService:
         request_id = new_request_id()
         try:
             slot = self._worker.engine.route(model, version, request_id)
-            arrays = from_lists(slot.served.signature, inputs)
+            arrays = from_lists(slot.plan, inputs)
             answer = await self._worker.engine.infer(slot, request_id, arrays)
         except BurnishError as error:
             raise _bento_error(error) from error
         return {
-            "model": answer.model,
-            "version": answer.version,
-            "artifact": answer.artifact,
+            "model": slot.model,
+            "version": slot.served.version,
+            "artifact": slot.served.artifact.sha256,
             "request_id": request_id,
             "outputs": {name: array.tolist() for name, array in answer.outputs.items()},
         }
+
+
+def _log_to_stderr() -> None:
+    """Show what the engine says beside what BentoML says, which configures its own loggers only."""
+    output = logging.StreamHandler()
+    output.setFormatter(logging.Formatter(_LOG_FORMAT))
+    engine = logging.getLogger("serving")
+    engine.addHandler(output)
+    engine.setLevel(logging.INFO)
+    engine.propagate = False
 
 
 def _artifacts(settings: EngineSettings) -> ArtifactStore:

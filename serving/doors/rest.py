@@ -3,13 +3,12 @@
 import asyncio
 import contextlib
 import math
-import os
 import re
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from dataclasses import dataclass
 from importlib.metadata import version as installed_version
-from typing import Any
+from random import getrandbits
+from typing import Any, NamedTuple
 
 import orjson
 import uvicorn
@@ -31,8 +30,7 @@ _ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Reply:
+class _Reply(NamedTuple):
     status: int
     body: bytes
     headers: Headers
@@ -47,8 +45,7 @@ class _Refused(Exception):
         self.headers = list(headers)
 
 
-@dataclass(frozen=True, slots=True)
-class _RequestHeaders:
+class _RequestHeaders(NamedTuple):
     request_id: str
     unit_id: str
     length: int
@@ -99,14 +96,13 @@ class RestDoor:
         body = await self._read_body(headers.length, receive)
         request = parse_request(body)
         slot = self._worker.engine.route(model, version, headers.unit_id)
-        signature = slot.served.signature
-        inputs = decode_inputs(request, signature)
-        wanted = wanted_outputs(request, signature)
+        inputs = decode_inputs(request, slot.plan)
+        wanted = wanted_outputs(request, slot.plan)
         answer = await self._worker.engine.infer(slot, headers.request_id, inputs, receive)
         made_by = [
             (b"x-burnish-model", model.encode()),
-            (b"x-burnish-version", b"%d" % answer.version),
-            (b"x-burnish-artifact", answer.artifact.encode()),
+            (b"x-burnish-version", b"%d" % slot.served.version),
+            (b"x-burnish-artifact", slot.served.artifact.sha256.encode()),
         ]
         return _Reply(200, encode_answer(answer, wanted, request.id), made_by)
 
@@ -176,6 +172,7 @@ class DoorServer:
             lifespan="off",
             log_config=None,
             access_log=False,
+            proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=math.ceil(drain_seconds),
         )
@@ -208,7 +205,7 @@ class _QuietServer(uvicorn.Server):
 
 def new_request_id() -> str:
     """Return a new random request id, 32 hex digits."""
-    return os.urandom(16).hex()
+    return f"{getrandbits(128):032x}"
 
 
 def _read_headers(raw: Headers) -> _RequestHeaders:

@@ -114,8 +114,7 @@ class Capture:
                 self._pending_bytes -= sum(request.size_bytes for request in requests)
 
     def _write_all(self, requests: Sequence[CapturedRequest]) -> None:
-        ordered = sorted(requests, key=lambda request: (request.model, request.served.version, id(request.served)))
-        for _, group in groupby(ordered, key=lambda request: (request.model, id(request.served))):
+        for _, group in groupby(sorted(requests, key=_made_by), _made_by):
             batch = list(group)
             try:
                 self._write(batch)
@@ -136,6 +135,10 @@ class Capture:
             temporary.replace(folder / name)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _made_by(request: CapturedRequest) -> tuple[str, int, str]:
+    return request.model, request.served.version, request.served.artifact.sha256
 
 
 def to_table(batch: list[CapturedRequest]) -> pa.Table:

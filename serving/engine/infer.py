@@ -1,40 +1,25 @@
 """Inference: route, hold the version, batch, run, check, capture. The one place where a session may fail in any way."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from registry.errors import BurnishError, CandidateError
-from registry.records.model import ServedVersion
 from serving.engine.batcher import Gone
 from serving.engine.capture import Capture, CapturedRequest
 from serving.engine.live import Live
 from serving.engine.residency import Residency, Slot
-from serving.engine.tensors import NUMPY_TYPES
 from serving.runtime import Arrays
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What came out, and what made it."""
 
-    model: str
-    served: ServedVersion
+    slot: Slot
     request_id: str
     outputs: Arrays
-
-    @property
-    def version(self) -> int:
-        """The version that answered."""
-        return self.served.version
-
-    @property
-    def artifact(self) -> str:
-        """sha256 of the artifact that answered."""
-        return self.served.artifact.sha256
 
 
 class Engine:
@@ -68,7 +53,7 @@ class Engine:
             CandidateError: the session failed on this batch.
             TransientError: the version cannot be loaded now, or too many requests wait.
         """
-        rows = len(next(iter(inputs.values()))) if slot.batched else 1
+        rows = slot.plan.rows(inputs)
         batcher = await self._residency.hold(slot)
         try:
             outputs = await batcher.submit(inputs, rows, gone)
@@ -79,7 +64,7 @@ class Engine:
             self._residency.release(slot)
         if self._capture.wants(request_id):
             self._capture.offer(CapturedRequest(slot.model, slot.served, request_id, rows, inputs, outputs))
-        return Answer(slot.model, slot.served, request_id, outputs)
+        return Answer(slot, request_id, outputs)
 
 
 def contain(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -97,10 +82,10 @@ def contain(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def _check_outputs(slot: Slot, outputs: Arrays, rows: int) -> None:
-    for spec in slot.served.signature.outputs:
-        array = outputs.get(spec.name)
-        if array is None or array.dtype != NUMPY_TYPES[spec.datatype]:
+    for plan in slot.plan.outputs:
+        array = outputs.get(plan.name)
+        if array is None or array.dtype != plan.dtype:
             got = "nothing" if array is None else array.dtype
-            raise CandidateError(f"got {got} for the output {spec.name!r}, which is {spec.datatype}")
-        if slot.batched and array.shape[:1] != (rows,):
-            raise CandidateError(f"the output {spec.name!r} has the shape {array.shape} for {rows} samples")
+            raise CandidateError(f"got {got} for the output {plan.name!r}, which is {plan.datatype}")
+        if slot.plan.batched and array.shape[:1] != (rows,):
+            raise CandidateError(f"the output {plan.name!r} has the shape {array.shape} for {rows} samples")

@@ -3,27 +3,25 @@
 Source: https://github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from registry.errors import InputError
-from registry.records.model import Signature, TensorSpec
+from registry.records.model import TensorSpec
 from serving.engine.infer import Answer
 from serving.engine.live import LiveModel
-from serving.engine.tensors import check_names, check_rows, to_array
-from serving.runtime import Arrays
+from serving.engine.tensors import SignaturePlan, TensorPlan, check_names, check_rows, to_array
+from serving.runtime import Array, Arrays
 
 MAX_ID_LENGTH = 128
 
-_REQUEST_FIELDS = {"id", "parameters", "inputs", "outputs"}
-_INPUT_FIELDS = {"name", "shape", "datatype", "parameters", "data"}
-_OUTPUT_FIELDS = {"name", "parameters"}
+_REQUEST_FIELDS = frozenset({"id", "parameters", "inputs", "outputs"})
+_INPUT_FIELDS = frozenset({"name", "shape", "datatype", "parameters", "data"})
+_OUTPUT_FIELDS = frozenset({"name", "parameters"})
 
 
-@dataclass(frozen=True)
-class InferRequest:
+class InferRequest(NamedTuple):
     """A request whose form is right; its tensors are not read yet."""
 
     id: str | None
@@ -53,60 +51,56 @@ def parse_request(body: bytes) -> InferRequest:
     return InferRequest(request_id, inputs, outputs)
 
 
-def decode_inputs(request: InferRequest, signature: Signature) -> Arrays:
+def decode_inputs(request: InferRequest, plan: SignaturePlan) -> Arrays:
     """Build the input arrays in the signature's order.
 
     Raises:
         InputError: an input is missing, unknown, or does not fit the signature; the message names the field.
     """
     names = [tensor["name"] for tensor in request.inputs]
-    check_names(signature, names, "inputs")
-    inputs = {}
-    for spec in signature.inputs:
-        position = names.index(spec.name)
-        inputs[spec.name] = _decode_tensor(spec, request.inputs[position], f"inputs[{position}]")
-    check_rows(signature, inputs)
+    check_names(plan, names, "inputs")
+    inputs: Arrays = {}
+    for tensor in plan.inputs:
+        position = names.index(tensor.name)
+        inputs[tensor.name] = _decode_tensor(tensor, request.inputs[position], f"inputs[{position}]")
+    check_rows(plan, inputs)
     return inputs
 
 
-def wanted_outputs(request: InferRequest, signature: Signature) -> tuple[TensorSpec, ...]:
+def wanted_outputs(request: InferRequest, plan: SignaturePlan) -> tuple[TensorPlan, ...]:
     """Return the outputs to answer with: those asked for, in that order, or all.
 
     Raises:
         InputError: an output is unknown or asked for twice.
     """
     if request.outputs is None:
-        return signature.outputs
-    specs = {spec.name: spec for spec in signature.outputs}
+        return plan.outputs
+    known = {tensor.name: tensor for tensor in plan.outputs}
     names = [tensor["name"] for tensor in request.outputs]
     for position, name in enumerate(names):
-        if name not in specs:
-            raise InputError(f"outputs[{position}].name: expected one of {list(specs)}, got {name!r:.80}")
+        if name not in known:
+            raise InputError(f"outputs[{position}].name: expected one of {list(known)}, got {name!r:.80}")
         if name in names[:position]:
             raise InputError(f"outputs[{position}].name: {name!r} is asked for twice")
-    return tuple(specs[name] for name in names)
+    return tuple(known[name] for name in names)
 
 
-def encode_answer(answer: Answer, wanted: tuple[TensorSpec, ...], request_id: str | None) -> bytes:
+def encode_answer(answer: Answer, wanted: tuple[TensorPlan, ...], given_id: str | None) -> bytes:
     """Write an inference answer; NaN and infinities, which JSON does not have, come out as null."""
-    return orjson.dumps(
-        {
-            "model_name": answer.model,
-            "model_version": str(answer.version),
-            "id": request_id or answer.request_id,
-            "parameters": {"artifact": answer.artifact, "request_id": answer.request_id},
-            "outputs": [
-                {
-                    "name": spec.name,
-                    "datatype": spec.datatype.value,
-                    "shape": answer.outputs[spec.name].shape,
-                    "data": answer.outputs[spec.name].reshape(-1),
-                }
-                for spec in wanted
-            ],
-        },
-        option=orjson.OPT_SERIALIZE_NUMPY,
-    )
+    slot, request_id, outputs = answer
+    tensors = []
+    for tensor in wanted:
+        array = outputs[tensor.name]
+        described = {"name": tensor.name, "datatype": tensor.datatype, "shape": array.shape, "data": array.reshape(-1)}
+        tensors.append(described)
+    document = {
+        "model_name": slot.model,
+        "model_version": str(slot.served.version),
+        "id": given_id or request_id,
+        "parameters": {"artifact": slot.served.artifact.sha256, "request_id": request_id},
+        "outputs": tensors,
+    }
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def encode_model(live: LiveModel, version: int) -> bytes:
@@ -124,19 +118,19 @@ def encode_model(live: LiveModel, version: int) -> bytes:
     )
 
 
-def _decode_tensor(spec: TensorSpec, tensor: dict[str, Any], where: str) -> Any:  # noqa: ANN401
+def _decode_tensor(plan: TensorPlan, tensor: dict[str, Any], where: str) -> Array:
     datatype = tensor.get("datatype")
-    if datatype != spec.datatype.value:
-        raise InputError(f"{where}.datatype: expected {spec.datatype}, got {datatype!r:.40}")
+    if datatype != plan.datatype:
+        raise InputError(f"{where}.datatype: expected {plan.datatype}, got {datatype!r:.40}")
     shape = tensor.get("shape")
     if type(shape) is not list:
         raise InputError(f"{where}.shape: expected a list of sizes")
     if "data" not in tensor:
         raise InputError(f"{where}.data: missing")
-    return to_array(spec, shape, tensor["data"], where)
+    return to_array(plan, shape, tensor["data"], where)
 
 
-def _check_tensors(tensors: object, fields: set[str], where: str) -> None:
+def _check_tensors(tensors: object, fields: frozenset[str], where: str) -> None:
     if type(tensors) is not list or not tensors:
         raise InputError(f"{where}: expected a list of at least one tensor")
     for position, tensor in enumerate(tensors):
@@ -145,10 +139,10 @@ def _check_tensors(tensors: object, fields: set[str], where: str) -> None:
             raise InputError(f"{where}[{position}].name: expected a string")
 
 
-def _check_object(value: object, fields: set[str], where: str) -> None:
+def _check_object(value: object, fields: frozenset[str], where: str) -> None:
     if type(value) is not dict:
         raise InputError(f"{where}: expected an object")
-    if not value.keys() <= fields:
+    if not fields.issuperset(value):
         raise InputError(f"{where}: unknown field {min(value.keys() - fields)!r:.80}; known: {sorted(fields)}")
     parameters = value.get("parameters")
     if parameters is not None and type(parameters) is not dict:

@@ -12,6 +12,7 @@ from registry.errors import BurnishError, TransientError
 from registry.records.model import ServedVersion
 from registry.store.base import ArtifactStore
 from serving.engine.batcher import Batcher, BatchLimits, Contain
+from serving.engine.tensors import SignaturePlan
 from serving.runtime import Session, build_runtime
 
 RETRY_SECONDS = 5.0
@@ -34,11 +35,11 @@ class Slot:
     loading: asyncio.Task[Batcher] | None = None
     failure: str | None = None
     retry_at: float = 0.0
-    batched: bool = field(init=False)
+    plan: SignaturePlan = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Keep what every request asks of the signature."""
-        self.batched = self.served.signature.batched
+        """Work out once what every request asks of the signature."""
+        self.plan = SignaturePlan.of(self.served.signature)
 
     def __str__(self) -> str:
         """The version as messages name it."""

@@ -1,25 +1,95 @@
-"""JSON values to arrays, checked against a signature; messages name the field that is wrong."""
+"""JSON values to arrays, checked against a signature; messages name the field that is wrong.
+
+This is on the path of every request: what can be known of a signature is worked out once, in a plan, and messages
+are written only when something is wrong.
+"""
 
 import math
+from array import array as numbers
+from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from registry.errors import InputError
 from registry.records.model import Datatype, Signature, TensorSpec
 from serving.runtime import Array, Arrays
 
-NUMPY_TYPES = {datatype: np.dtype(datatype.numpy_name) for datatype in Datatype}
+_FLOATS = {Datatype.FP16: "f", Datatype.FP32: "f", Datatype.FP64: "d"}
+"""Array type codes that floats are read with: unlike NumPy's own reading, an overflow is silent infinity."""
 
-_FLOATS = frozenset({Datatype.FP16, Datatype.FP32, Datatype.FP64})
+_JSON_NAMES: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a fraction or a number beyond 64 bits",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
 
 
-def to_array(spec: TensorSpec, shape: list[int], data: object, where: str) -> Array:
-    """Build one tensor from flat or nested JSON numbers; nothing is allocated before the counts agree.
+class TensorPlan(NamedTuple):
+    """One tensor of a signature, as requests are checked against it."""
+
+    name: str
+    datatype: str
+    dtype: np.dtype[np.generic]
+    shape: tuple[int | None, ...]
+    json_types: frozenset[type]
+    json_noun: str
+    float_code: str | None
+
+    @classmethod
+    def of(cls, spec: TensorSpec) -> "TensorPlan":
+        """Work out the plan of one tensor."""
+        types: frozenset[type] = frozenset({int})
+        noun = "whole numbers"
+        if spec.datatype in _FLOATS:
+            types, noun = frozenset({int, float}), "numbers"
+        elif spec.datatype is Datatype.BOOL:
+            types, noun = frozenset({bool}), "true or false"
+        return cls(
+            name=spec.name,
+            datatype=spec.datatype.value,
+            dtype=np.dtype(spec.datatype.numpy_name),
+            shape=spec.shape,
+            json_types=types,
+            json_noun=noun,
+            float_code=_FLOATS.get(spec.datatype),
+        )
+
+
+class SignaturePlan(NamedTuple):
+    """A signature, as requests and answers are checked against it."""
+
+    inputs: tuple[TensorPlan, ...]
+    outputs: tuple[TensorPlan, ...]
+    input_names: list[str]
+    batched: bool
+
+    @classmethod
+    def of(cls, signature: Signature) -> "SignaturePlan":
+        """Work out the plan of a signature."""
+        return cls(
+            inputs=tuple(TensorPlan.of(spec) for spec in signature.inputs),
+            outputs=tuple(TensorPlan.of(spec) for spec in signature.outputs),
+            input_names=[spec.name for spec in signature.inputs],
+            batched=signature.batched,
+        )
+
+    def rows(self, inputs: Arrays) -> int:
+        """Samples in one request: the size of axis 0, or 1 where the signature is not batched."""
+        return len(next(iter(inputs.values()))) if self.batched else 1
+
+
+def to_array(plan: TensorPlan, shape: list[Any], data: object, where: str) -> Array:
+    """Build one tensor from flat or nested JSON values; nothing is allocated before the counts agree.
 
     Args:
-        spec: what the signature says of the tensor.
+        plan: what the signature says of the tensor.
         shape: the sizes that the request claims.
         data: a flat row-major list, or lists nested as the shape.
         where: path of the tensor in the request, for messages.
@@ -27,119 +97,94 @@ def to_array(spec: TensorSpec, shape: list[int], data: object, where: str) -> Ar
     Raises:
         InputError: shape, number of values, nesting, or a value does not fit.
     """
-    check_shape(spec, shape, f"{where}.shape")
-    flat = _flatten(data, shape, f"{where}.data")
-    _check_types(spec, flat, f"{where}.data")
+    _check_shape(plan, shape, where)
+    flat = _flatten(data, shape, where)
+    if not plan.json_types.issuperset(map(type, flat)):
+        wrong = sorted(_JSON_NAMES[kind] for kind in set(map(type, flat)) - plan.json_types)
+        raise InputError(f"{where}.data: expected {plan.json_noun} for {plan.datatype}, got {', '.join(wrong)}")
     try:
-        with np.errstate(over="ignore"):
-            array = np.array(flat, NUMPY_TYPES[spec.datatype])
+        values = np.array(flat, plan.dtype) if plan.float_code is None else _floats(plan, plan.float_code, flat)
     except OverflowError as error:
-        raise InputError(f"{where}.data: a value is out of the range of {spec.datatype}") from error
-    if spec.datatype in _FLOATS and not np.isfinite(array).all():
-        raise InputError(f"{where}.data: a value is out of the range of {spec.datatype}")
-    return array.reshape(shape)
+        raise InputError(f"{where}.data: a value is out of the range of {plan.datatype}") from error
+    return values.reshape(shape)
 
 
-def check_shape(spec: TensorSpec, shape: list[int], where: str) -> None:
-    """Compare a claimed shape with the signature's.
+def check_names(plan: SignaturePlan, names: list[str], where: str) -> None:
+    """Check that the names are those of the signature's inputs, each once, in any order.
 
     Raises:
-        InputError: rank or a size is wrong.
+        InputError: one is missing, unknown or given twice.
     """
-    if len(shape) != len(spec.shape):
-        raise InputError(f"{where}: expected {len(spec.shape)} sizes {_show(spec)}, got {len(shape)}")
-    for axis, (size, expected) in enumerate(zip(shape, spec.shape, strict=True)):
-        if type(size) is not int or size < 1:
-            raise InputError(f"{where}[{axis}]: expected a whole number of at least 1, got {size!r:.40}")
-        if expected is not None and size != expected:
-            raise InputError(f"{where}[{axis}]: expected {expected}, got {size}")
+    if names != plan.input_names and sorted(names) != sorted(plan.input_names):
+        raise InputError(f"{where}: expected exactly {plan.input_names}, got {names!r:.200}")
 
 
-def check_rows(signature: Signature, inputs: Arrays) -> None:
+def check_rows(plan: SignaturePlan, inputs: Arrays) -> None:
     """Check that all inputs of a batched signature hold the same number of samples.
 
     Raises:
         InputError: they do not.
     """
-    if len(inputs) == 1 or not signature.batched:
-        return
-    sizes = {name: len(array) for name, array in inputs.items()}
-    if len(set(sizes.values())) > 1:
+    if plan.batched and len(inputs) > 1 and len({len(values) for values in inputs.values()}) > 1:
+        sizes = {name: len(values) for name, values in inputs.items()}
         raise InputError(f"inputs: every input needs the same number of samples on axis 0, got {sizes}")
 
 
-def from_lists(signature: Signature, values: dict[str, list[Any]]) -> Arrays:
+def from_lists(plan: SignaturePlan, values: dict[str, list[Any]]) -> Arrays:
     """Build all inputs from nested lists by name, the shapes taken from the nesting.
 
     Raises:
         InputError: an input is missing, unknown or does not fit.
     """
-    check_names(signature, list(values), "inputs")
-    inputs = {
-        spec.name: to_array(
-            spec, _nesting(values[spec.name], len(spec.shape)), values[spec.name], f"inputs.{spec.name}"
-        )
-        for spec in signature.inputs
-    }
-    check_rows(signature, inputs)
+    check_names(plan, list(values), "inputs")
+    inputs: Arrays = {}
+    for tensor in plan.inputs:
+        data = values[tensor.name]
+        inputs[tensor.name] = to_array(tensor, _nesting(data, len(tensor.shape)), data, f"inputs.{tensor.name}")
+    check_rows(plan, inputs)
     return inputs
 
 
-def check_names(signature: Signature, names: list[str], where: str) -> None:
-    """Check that the names are those of the signature's inputs, each once.
-
-    Raises:
-        InputError: one is missing, unknown or given twice.
-    """
-    expected = [spec.name for spec in signature.inputs]
-    missing = [name for name in expected if name not in names]
-    unknown = [name for name in names if name not in expected]
-    if missing or unknown or len(names) != len(expected):
-        raise InputError(f"{where}: expected exactly {expected}, got {names!r:.200}")
+def _check_shape(plan: TensorPlan, shape: list[Any], where: str) -> None:
+    if len(shape) != len(plan.shape):
+        expected = [-1 if size is None else size for size in plan.shape]
+        raise InputError(f"{where}.shape: expected {len(expected)} sizes {expected}, got {len(shape)}")
+    for axis, size in enumerate(shape):
+        if type(size) is not int or size < 1:
+            raise InputError(f"{where}.shape[{axis}]: expected a whole number of at least 1, got {size!r:.40}")
+        if size != plan.shape[axis] and plan.shape[axis] is not None:
+            raise InputError(f"{where}.shape[{axis}]: expected {plan.shape[axis]}, got {size}")
 
 
-def _flatten(data: object, shape: list[int], where: str) -> list[object]:
+def _flatten(data: object, shape: list[int], where: str) -> Sequence[object]:
     if type(data) is not list:
-        raise InputError(f"{where}: expected a list of values")
-    if len(shape) < 2 or not data or type(data[0]) is not list:
-        count = math.prod(shape)
-        if len(data) != count:
-            raise InputError(f"{where}: expected {count} values for the shape {shape}, got {len(data)}")
-        return data
-    return _flatten_nested(data, shape, where)
+        raise InputError(f"{where}.data: expected a list of values")
+    if len(shape) > 1 and data and type(data[0]) is list:
+        return _flatten_nested(data, shape, where)
+    if len(data) != math.prod(shape):
+        raise InputError(f"{where}.data: expected {math.prod(shape)} values for the shape {shape}, got {len(data)}")
+    return data
 
 
 def _flatten_nested(data: list[Any], shape: list[int], where: str) -> list[object]:
     if len(data) != shape[0]:
-        raise InputError(f"{where}: expected {shape[0]} lists for the shape {shape}, got {len(data)}")
+        raise InputError(f"{where}.data: expected {shape[0]} lists for the shape {shape}, got {len(data)}")
     for axis, size in enumerate(shape[1:], start=1):
         if set(map(type, data)) != {list} or set(map(len, data)) != {size}:
-            raise InputError(f"{where}: expected lists of {size} at depth {axis} for the shape {shape}")
+            raise InputError(f"{where}.data: expected lists of {size} at depth {axis} for the shape {shape}")
         data = list(chain.from_iterable(data))
     return data
 
 
-def _check_types(spec: TensorSpec, flat: list[object], where: str) -> None:
-    found = set(map(type, flat))
-    if spec.datatype in _FLOATS:
-        allowed, noun = {int, float}, "numbers"
-    elif spec.datatype is Datatype.BOOL:
-        allowed, noun = {bool}, "true or false"
-    else:
-        allowed, noun = {int}, "whole numbers"
-    if not found <= allowed:
-        wrong = sorted(_JSON_NAMES.get(kind, "object") for kind in found - allowed)
-        raise InputError(f"{where}: expected {noun} for {spec.datatype}, got {', '.join(wrong)}")
-
-
-_JSON_NAMES: dict[type, str] = {
-    bool: "true or false",
-    int: "whole number",
-    float: "fraction or very large number",
-    str: "string",
-    list: "list",
-    type(None): "null",
-}
+def _floats(plan: TensorPlan, code: str, flat: Sequence[Any]) -> npt.NDArray[Any]:
+    values: npt.NDArray[Any] = np.frombuffer(numbers(code, flat), code)
+    if plan.dtype == np.float16:
+        if not (np.abs(values) <= np.finfo(np.float16).max).all():
+            raise OverflowError
+        return values.astype(np.float16)
+    if not np.isfinite(values).all():
+        raise OverflowError
+    return values
 
 
 def _nesting(data: object, rank: int) -> list[int]:
@@ -148,7 +193,3 @@ def _nesting(data: object, rank: int) -> list[int]:
         shape.append(len(data))
         data = data[0] if data else None
     return shape
-
-
-def _show(spec: TensorSpec) -> list[int]:
-    return [-1 if size is None else size for size in spec.shape]

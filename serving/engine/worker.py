@@ -31,10 +31,11 @@ class Worker:
         """Take the settings, the store and the worker's index; nothing is read or started yet."""
         self.identity = WorkerIdentity(index, os.getpid())
         self.draining = False
-        self._runs = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="run")
+        self._runs = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)), thread_name_prefix="run")
         limits = ResidencyLimits(settings.resident_mib, settings.max_waiting)
         self._residency = Residency(store, limits, contain, self._runs)
         self.live = Live(self._residency)
+        self._catalog_folder = settings.catalog_folder
         self._catalog = Catalog(settings.catalog_folder)
         self._capture = Capture(settings.capture_folder, settings.capture_rate)
         self.engine = Engine(self.live, self._residency, self._capture)
@@ -46,7 +47,8 @@ class Worker:
         return self._follower is not None and not self.draining
 
     async def start(self) -> None:
-        """Read the catalog, put every entry in force, and follow its changes."""
+        """Read the catalog (its folder is made if it is not there), put every entry in force, and follow changes."""
+        self._catalog_folder.mkdir(parents=True, exist_ok=True)
         change = await asyncio.to_thread(self._catalog.scan)
         for entry in change.entries:
             self.live.adopt(entry)

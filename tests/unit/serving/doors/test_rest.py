@@ -1,0 +1,296 @@
+"""The REST door: the protocol's paths, and every bad request a 4xx that names what is wrong."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from serving.doors.rest import DoorServer, RestDoor
+from serving.engine.catalog import write_entry
+from serving.engine.worker import Worker
+from serving.settings import EngineSettings
+from tests.unit.serving.engine.doubles import FakeSession, FakeWorld, entry, run, served, until
+
+VERSIONS = [served(1), served(2)]
+INFER = "/v2/models/m/infer"
+X = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}
+MAX_BODY_BYTES = 10_000
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> FakeWorld:
+    world = FakeWorld().install(monkeypatch)
+    for version in VERSIONS:
+        world.add(version, FakeSession(scale=version.version))
+    return world
+
+
+@pytest.fixture
+def worker(world: FakeWorld, tmp_path: Path) -> Iterator[Worker]:
+    write_entry(tmp_path / "catalog", entry(1, {1: 100}, VERSIONS))
+    write_entry(tmp_path / "catalog", entry(0, None, VERSIONS, "quiet"))
+    engine = EngineSettings(
+        catalog_folder=tmp_path / "catalog",
+        artifacts_folder=tmp_path / "artifacts",
+        capture_folder=tmp_path / "capture",
+        capture_rate=0,
+        max_waiting=1,
+    )
+    yield Worker(engine, world, 0)
+
+
+@asynccontextmanager
+async def open_door(worker: Worker) -> AsyncIterator[httpx.AsyncClient]:
+    await worker.start()
+    transport = httpx.ASGITransport(app=RestDoor(worker, MAX_BODY_BYTES))
+    async with httpx.AsyncClient(transport=transport, base_url="http://door") as client:
+        yield client
+    await worker.stop()
+
+
+def body(**changes: object) -> dict[str, object]:
+    return {"inputs": [X], **changes}
+
+
+def test_an_answer_names_what_made_it(worker: Worker) -> None:
+    async def work() -> None:
+        async with open_door(worker) as client:
+            reply = await client.post(INFER, json=body(id="mine"), headers={"x-request-id": "r-1"})
+            artifact = VERSIONS[0].artifact.sha256
+            assert reply.status_code == 200
+            assert reply.headers["x-request-id"] == "r-1"
+            assert reply.headers["x-burnish-model"] == "m"
+            assert reply.headers["x-burnish-version"] == "1"
+            assert reply.headers["x-burnish-artifact"] == artifact
+            assert reply.json() == {
+                "model_name": "m",
+                "model_version": "1",
+                "id": "mine",
+                "parameters": {"artifact": artifact, "request_id": "r-1"},
+                "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}],
+            }
+            by_number = (await client.post("/v2/models/m/versions/2/infer", json=body())).json()
+            assert (by_number["model_version"], by_number["outputs"][0]["data"]) == ("2", [2, 4])
+            assert len(by_number["id"]) == 32
+
+    run(work())
+
+
+def test_a_unit_stays_with_its_version(worker: Worker, tmp_path: Path) -> None:
+    write_entry(tmp_path / "catalog", entry(2, {1: 50, 2: 50}, VERSIONS))
+
+    async def version(client: httpx.AsyncClient, unit: str) -> str:
+        headers = {"x-burnish-unit": unit}
+        return str((await client.post(INFER, json=body(), headers=headers)).json()["model_version"])
+
+    async def work() -> None:
+        async with open_door(worker) as client:
+            units = [f"user-{number}" for number in range(30)]
+            first = [await version(client, unit) for unit in units]
+            assert [await version(client, unit) for unit in units] == first
+            assert set(first) == {"1", "2"}
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "expected"),
+    [
+        ("/v2", 200, {"name": "burnish", "extensions": []}),
+        ("/v2/health/live", 200, {"live": True}),
+        ("/v2/health/ready", 200, {"ready": True}),
+        ("/v2/models/m", 200, {"name": "m", "versions": ["1", "2"]}),
+        ("/v2/models/m/versions/2", 200, {"parameters": {"version": "2", "artifact": VERSIONS[1].artifact.sha256}}),
+        ("/v2/models/m/ready", 200, {"name": "m", "ready": True}),
+        ("/v2/models/m/versions/2/ready", 200, {"name": "m", "ready": True}),
+        ("/v2/models/quiet", 200, {"name": "quiet"}),
+        ("/v2/models/quiet/ready", 404, {"error": "quiet has no live version; there are [1, 2]"}),
+        ("/v2/models/nobody", 404, {"error": "there is no model nobody"}),
+        ("/v2/models/m/versions/9", 404, {"error": "m has no version 9; there are [1, 2]"}),
+        ("/v2/models/m/versions/x/ready", 400, {}),
+        ("/v2/models/m/versions/9/unheard", 404, {}),
+        ("/v2/models/m/unheard", 404, {}),
+        ("/v2/models", 404, {"error": "there is nothing at /v2/models"}),
+        ("/", 404, {"error": "there is nothing at /"}),
+        (INFER, 405, {"error": "/v2/models/m/infer takes POST only"}),
+    ],
+)
+def test_paths(worker: Worker, path: str, status: int, expected: dict[str, Any]) -> None:
+    async def work() -> None:
+        async with open_door(worker) as client:
+            reply = await client.get(path)
+            assert reply.status_code == status
+            assert expected.items() <= reply.json().items()
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("path", "document", "headers", "status", "message"),
+    [
+        (INFER, b"{", {}, 400, "the body is not JSON"),
+        (INFER, orjson.dumps({"inputs": [{**X, "shape": [1, 9]}]}), {}, 400, "inputs[0].shape[1]: expected 2, got 9"),
+        (INFER, b"x" * (MAX_BODY_BYTES + 1), {}, 413, "the body is larger than 10000 bytes"),
+        (INFER, orjson.dumps(body()), {"x-request-id": "two words"}, 400, "the header x-request-id"),
+        (INFER, orjson.dumps(body()), {"x-burnish-unit": "x" * 129}, 400, "the header x-burnish-unit"),
+        (INFER, orjson.dumps(body()), {"content-length": "many"}, 400, "the header content-length"),
+        ("/v2/models/quiet/infer", orjson.dumps(body()), {}, 404, "no version of quiet is live"),
+        ("/v2/models/nobody/infer", orjson.dumps(body()), {}, 404, "there is no model nobody"),
+        ("/v2/models/m/versions/3/infer", orjson.dumps(body()), {}, 404, "m has no version 3"),
+        ("/v2/models/m/versions/-1/infer", orjson.dumps(body()), {}, 400, "the version in the path"),
+        ("/v2/health/live", b"", {}, 405, "takes GET only"),
+    ],
+)
+def test_a_bad_request_is_refused_by_name(
+    worker: Worker, path: str, document: bytes, headers: dict[str, str], status: int, message: str
+) -> None:
+    async def work() -> None:
+        async with open_door(worker) as client:
+            reply = await client.post(path, content=document, headers=headers)
+            assert reply.status_code == status
+            assert message in reply.json()["error"]
+
+    run(work())
+
+
+def test_a_large_body_without_a_length_is_not_read_to_its_end(worker: Worker) -> None:
+    sent = 0
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(100):
+            sent += 1000
+            yield b"x" * 1000
+
+    async def work() -> None:
+        async with open_door(worker) as client:
+            assert (await client.post(INFER, content=pieces())).status_code == 413
+            assert sent <= MAX_BODY_BYTES + 2000
+
+    run(work())
+
+
+def test_a_failing_session_is_a_500_a_full_queue_and_a_failed_load_are_503(world: FakeWorld, worker: Worker) -> None:
+    first, second = (world.sessions[version.artifact.sha256] for version in VERSIONS)
+
+    async def work() -> None:
+        async with open_door(worker) as client:
+            await client.post(INFER, json=body())
+            first.broken = True
+            reply = await client.post(INFER, json=body())
+            assert reply.status_code == 500
+            assert reply.json()["error"] == "m version 1 failed on this batch: ZeroDivisionError: broken on purpose"
+            first.broken = False
+            first.may_run.clear()
+            first.running.clear()
+            many = {"inputs": [{**X, "shape": [500, 2], "data": [1] * 1000}]}
+            held = [asyncio.create_task(client.post(INFER, json=many))]
+            await until(first.running.is_set)
+            held.append(asyncio.create_task(client.post(INFER, json=body())))
+            await asyncio.sleep(0.02)
+            full = await client.post(INFER, json=body())
+            assert (full.status_code, full.headers["retry-after"]) == (503, "1")
+            first.may_run.set()
+            assert [(await task).status_code for task in held] == [200, 200]
+            second.broken = True
+            reply = await client.post("/v2/models/m/versions/2/infer", json=body())
+            assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+            assert "m version 2 cannot be loaded" in reply.json()["error"]
+            assert (await client.get("/v2/models/m/versions/2/ready")).status_code == 503
+
+    run(work())
+
+
+def test_a_worker_is_ready_only_after_its_first_look_at_the_catalog(worker: Worker) -> None:
+    async def work() -> None:
+        transport = httpx.ASGITransport(app=RestDoor(worker, MAX_BODY_BYTES))
+        async with httpx.AsyncClient(transport=transport, base_url="http://door") as client:
+            assert (await client.get("/v2/health/ready")).status_code == 503
+            await worker.start()
+            assert (await client.get("/v2/health/ready")).status_code == 200
+            await worker.stop()
+            assert (await client.get("/v2/health/ready")).status_code == 503
+
+    run(work())
+
+
+def test_a_draining_worker_is_alive_but_not_ready_and_still_answers(worker: Worker) -> None:
+    async def work() -> None:
+        async with open_door(worker) as client:
+            worker.draining = True
+            assert (await client.get("/v2/health/ready")).status_code == 503
+            assert (await client.get("/v2/health/live")).status_code == 200
+            assert (await client.post(INFER, json=body())).status_code == 200
+
+    run(work())
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=10,
+)
+almost_tensors = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.just("x") | json_values,
+        "datatype": st.just("FP32") | json_values,
+        "shape": st.just([1, 2]) | st.lists(json_values, max_size=3) | json_values,
+        "data": st.just([1, 2]) | st.lists(json_values, max_size=4) | json_values,
+        "parameters": json_values,
+    },
+)
+almost_requests = st.fixed_dictionaries(
+    {"inputs": st.lists(almost_tensors, max_size=2) | json_values},
+    optional={"id": json_values, "outputs": st.lists(almost_tensors, max_size=2), "parameters": json_values},
+)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(documents=st.lists(almost_requests.map(orjson.dumps) | json_values.map(orjson.dumps) | st.binary(), max_size=20))
+def test_no_body_makes_a_5xx(world: FakeWorld, tmp_path: Path, documents: list[bytes]) -> None:
+    write_entry(tmp_path / "catalog", entry(1, {1: 100}, VERSIONS))
+    engine = EngineSettings(catalog_folder=tmp_path / "catalog", artifacts_folder=tmp_path, capture_folder=tmp_path)
+
+    async def work() -> None:
+        async with open_door(Worker(engine, world, 0)) as client:
+            for document in documents:
+                reply = await client.post(INFER, content=document)
+                assert reply.status_code in (200, 400), document
+                assert reply.status_code == 200 or reply.json()["error"]
+
+    run(work())
+
+
+def test_the_server_answers_over_a_socket_and_finishes_what_is_in_flight(world: FakeWorld, worker: Worker) -> None:
+    session = world.sessions[VERSIONS[0].artifact.sha256]
+
+    async def work() -> None:
+        await worker.start()
+        server = DoorServer(RestDoor(worker, MAX_BODY_BYTES), drain_seconds=10)
+        port = await server.open("127.0.0.1", 0)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            assert (await client.post(INFER, json=body())).status_code == 200
+            session.running.clear()
+            session.may_run.clear()
+            many = {"inputs": [{**X, "shape": [500, 2], "data": [1] * 1000}]}
+            in_flight = asyncio.create_task(client.post(INFER, json=many))
+            await until(session.running.is_set)
+            closing = asyncio.create_task(server.close())
+            await asyncio.sleep(0.3)
+            assert not closing.done()
+            session.may_run.set()
+            assert (await in_flight).status_code == 200
+            await closing
+            with pytest.raises(httpx.ConnectError):
+                await client.get("/v2/health/live")
+        await worker.stop()
+
+    run(work())

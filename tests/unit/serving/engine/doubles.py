@@ -1,0 +1,159 @@
+"""Sessions, runtimes and stores in memory, which tests slow down, break and look into."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from registry.digest import json_digest
+from registry.errors import ModelNotFound
+from registry.records.model import (
+    ArtifactFormat,
+    ArtifactRef,
+    Datatype,
+    PluginConfig,
+    ServedVersion,
+    Signature,
+    TensorSpec,
+)
+from registry.records.release import CatalogEntry, TrafficSplit
+from serving.engine import residency
+from serving.runtime import Array, Arrays, Session
+
+MIB = 2**20
+WAIT_SECONDS = 10.0
+
+BATCHED = Signature(
+    inputs=(TensorSpec(name="x", datatype=Datatype.FP32, shape=(None, 2)),),
+    outputs=(TensorSpec(name="y", datatype=Datatype.FP32, shape=(None, 2)),),
+)
+VARYING = Signature(
+    inputs=(TensorSpec(name="x", datatype=Datatype.FP32, shape=(None, None)),),
+    outputs=(TensorSpec(name="y", datatype=Datatype.FP32, shape=(None, None)),),
+)
+
+
+class FakeSession(Session):
+    """Answers ``y = x * scale``; keeps the shapes it ran, may be held up and may break."""
+
+    def __init__(self, scale: float = 1.0, signature: Signature = BATCHED, resident_bytes: int = MIB) -> None:
+        super().__init__(signature, resident_bytes)
+        self.scale = scale
+        self.shapes: list[tuple[int, ...]] = []
+        self.broken = False
+        self.closed = False
+        self.running = threading.Event()
+        self.may_run = threading.Event()
+        self.may_run.set()
+
+    def run(self, inputs: Mapping[str, Array]) -> Arrays:
+        assert not self.closed, "ran after it was closed"
+        self.running.set()
+        assert self.may_run.wait(WAIT_SECONDS)
+        assert not self.closed, "closed while it ran"
+        self.shapes.append(inputs["x"].shape)
+        if self.broken:
+            raise ZeroDivisionError("broken on purpose")
+        return {spec.name: np.multiply(inputs["x"], np.float32(self.scale)) for spec in self.signature.outputs}
+
+    def warm_up(self) -> None:
+        if self.broken:
+            raise ZeroDivisionError("broken on purpose")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def digest_of(name: str) -> str:
+    return json_digest(name)
+
+
+def served(number: int, name: str = "", *, signature: Signature = BATCHED, invariant: bool = True) -> ServedVersion:
+    return ServedVersion(
+        version=number,
+        artifact=ArtifactRef(sha256=digest_of(name or str(number)), format=ArtifactFormat.ONNX, size_bytes=1),
+        runtime=PluginConfig(name="fake"),
+        signature=signature,
+        batch_invariant=invariant,
+        max_batch_size=4,
+    )
+
+
+def entry(
+    generation: int, weights: dict[int, float] | None, versions: Iterable[ServedVersion], model: str = "m"
+) -> CatalogEntry:
+    split = TrafficSplit(weights=weights) if weights is not None else None
+    return CatalogEntry(model=model, generation=generation, split=split, versions=tuple(versions))
+
+
+@dataclass
+class FakeWorld:
+    """A store and a runtime in one: sessions by the digest of their artifact."""
+
+    sessions: dict[str, FakeSession] = field(default_factory=dict)
+    checkouts: list[str] = field(default_factory=list)
+    loads: list[str] = field(default_factory=list)
+    may_load: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.may_load.set()
+
+    def add(self, version: ServedVersion, session: FakeSession) -> FakeSession:
+        self.sessions[version.artifact.sha256] = session
+        return session
+
+    def put(self, folder: Path) -> str:
+        raise NotImplementedError
+
+    def checkout(self, digest: str) -> Path:
+        self.checkouts.append(digest)
+        if digest not in self.sessions:
+            raise ModelNotFound(f"no artifact {digest}")
+        return Path(digest)
+
+    def size_bytes(self, digest: str) -> int:
+        return self.sessions[digest].resident_bytes
+
+    def exists(self, digest: str) -> bool:
+        return digest in self.sessions
+
+    def delete(self, digest: str) -> None:
+        del self.sessions[digest]
+
+    def load(self, folder: Path, artifact_format: ArtifactFormat, signature: Signature) -> Session:
+        del artifact_format, signature
+        self.loads.append(folder.name)
+        assert self.may_load.wait(WAIT_SECONDS)
+        session = self.sessions[folder.name]
+        session.closed = False
+        return session
+
+    def build_runtime(self, config: PluginConfig) -> "FakeWorld":
+        assert config.name == "fake"
+        return self
+
+    def install(self, monkeypatch: object) -> "FakeWorld":
+        monkeypatch.setattr(residency, "build_runtime", self.build_runtime)  # type: ignore[attr-defined]
+        return self
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait, within a bound, until something becomes true."""
+
+    async def poll() -> None:
+        while not condition():
+            await asyncio.sleep(0.001)
+
+    await asyncio.wait_for(poll(), WAIT_SECONDS)
+
+
+def run(work: Awaitable[None]) -> None:
+    """Run one asynchronous test within a bound."""
+
+    async def bounded() -> None:
+        await asyncio.wait_for(work, 3 * WAIT_SECONDS)
+
+    asyncio.run(bounded())

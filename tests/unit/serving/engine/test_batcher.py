@@ -1,0 +1,211 @@
+"""Batching while busy: who shares a run, who waits, who is turned away, who leaves."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from registry.errors import CandidateError, TransientError
+from serving.engine.batcher import Batcher, BatchLimits
+from serving.engine.infer import contain
+from serving.runtime import Arrays
+from tests.unit.serving.engine.doubles import VARYING, FakeSession, run, served, until
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+def limits(*, together: bool = True, inline_rows: int = 0, max_waiting: int = 100) -> BatchLimits:
+    return BatchLimits(together=together, max_batch_size=4, inline_rows=inline_rows, max_waiting=max_waiting)
+
+
+def rows(*values: float, width: int = 2) -> Arrays:
+    return {"x": np.array([[value] * width for value in values], np.float32)}
+
+
+class Busy:
+    """A batcher whose session is held up in a first run, so that everything after it waits."""
+
+    def __init__(self, executor: ThreadPoolExecutor, rule: BatchLimits) -> None:
+        self.session = FakeSession(scale=10)
+        self.batcher = Batcher(self.session, rule, contain, executor)
+
+    async def __aenter__(self) -> "Busy":
+        self.session.may_run.clear()
+        self.first = asyncio.create_task(self.batcher.submit(rows(0), 1))
+        await until(self.session.running.is_set)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.session.may_run.set()
+        await self.first
+
+    async def send(self, *values: float, width: int = 2) -> asyncio.Task[Arrays]:
+        task = asyncio.create_task(self.batcher.submit(rows(*values, width=width), len(values)))
+        await asyncio.sleep(0)
+        return task
+
+
+def test_what_arrives_during_a_run_shares_the_next(executor: ThreadPoolExecutor) -> None:
+    async def work() -> None:
+        async with Busy(executor, limits()) as busy:
+            tasks = [await busy.send(1), await busy.send(2, 3), await busy.send(4)]
+        answers = [(await task)["y"][:, 0].tolist() for task in tasks]
+        assert answers == [[10], [20, 30], [40]]
+        assert busy.session.shapes == [(1, 2), (4, 2)]
+
+    run(work())
+
+
+def test_a_batch_takes_no_more_rows_than_the_limit_and_a_larger_request_runs_alone(
+    executor: ThreadPoolExecutor,
+) -> None:
+    async def work() -> None:
+        async with Busy(executor, limits()) as busy:
+            tasks = [await busy.send(*[float(n)] * size) for n, size in enumerate([3, 2, 1, 6, 2])]
+        for number, task in enumerate(tasks):
+            assert set((await task)["y"][:, 0].tolist()) == {10.0 * number}
+        assert busy.session.shapes[1:] == [(4, 2), (4, 2), (6, 2)]
+
+    run(work())
+
+
+def test_other_shapes_wait_for_their_own_batch(executor: ThreadPoolExecutor) -> None:
+    async def work() -> None:
+        async with Busy(executor, limits()) as busy:
+            tasks = [await busy.send(n, width=width) for n, width in [(1, 2), (2, 5), (3, 2), (4, 5)]]
+        assert [(await task)["y"].shape for task in tasks] == [(1, 2), (1, 5), (1, 2), (1, 5)]
+        assert busy.session.shapes[1:] == [(2, 2), (2, 5)]
+
+    run(work())
+
+
+def test_a_version_that_is_not_batch_invariant_runs_requests_one_by_one(executor: ThreadPoolExecutor) -> None:
+    async def work() -> None:
+        async with Busy(executor, limits(together=False)) as busy:
+            tasks = [await busy.send(n) for n in (1, 2, 3)]
+        assert [(await task)["y"][0, 0] for task in tasks] == [10, 20, 30]
+        assert busy.session.shapes == [(1, 2)] * 4
+
+    run(work())
+
+
+def test_a_full_queue_turns_away_and_takes_again_when_there_is_room(executor: ThreadPoolExecutor) -> None:
+    async def work() -> None:
+        async with Busy(executor, limits(max_waiting=2)) as busy:
+            tasks = [await busy.send(1), await busy.send(2)]
+            with pytest.raises(TransientError, match="2 requests wait"):
+                await busy.batcher.submit(rows(3), 1)
+        for task in tasks:
+            await task
+        assert (await busy.batcher.submit(rows(4), 1))["y"][0, 0] == 40
+
+    run(work())
+
+
+def test_a_cancelled_request_leaves_the_queue(executor: ThreadPoolExecutor) -> None:
+    async def work() -> None:
+        async with Busy(executor, limits(max_waiting=2)) as busy:
+            leaving, staying = await busy.send(1), await busy.send(2)
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+            third = await busy.send(3)
+        assert [(await task)["y"][0, 0] for task in (staying, third)] == [20, 30]
+        assert busy.session.shapes == [(1, 2), (2, 2)]
+
+    run(work())
+
+
+def test_a_request_that_nobody_waits_for_leaves_the_queue(executor: ThreadPoolExecutor) -> None:
+    async def work() -> None:
+        async with Busy(executor, limits()) as busy:
+            hung_up = asyncio.Event()
+            leaving = asyncio.create_task(busy.batcher.submit(rows(1), 1, hung_up.wait))
+            staying = asyncio.create_task(busy.batcher.submit(rows(2), 1, asyncio.Event().wait))
+            await asyncio.sleep(0)
+            hung_up.set()
+            with pytest.raises(TransientError, match="nobody waits"):
+                await leaving
+        assert (await staying)["y"][0, 0] == 20
+        assert busy.session.shapes == [(1, 2), (1, 2)]
+
+    run(work())
+
+
+def test_a_request_cancelled_in_its_run_does_not_harm_its_mates(executor: ThreadPoolExecutor) -> None:
+    async def work() -> None:
+        busy = Busy(executor, limits())
+        async with busy:
+            busy.first.cancel()
+            mate = await busy.send(2)
+            with pytest.raises(asyncio.CancelledError):
+                await busy.first
+            busy.first = mate
+        assert (await mate)["y"][0, 0] == 20
+        await busy.batcher.finished()
+
+    run(work())
+
+
+def test_a_failing_batch_fails_its_requests_and_no_others(executor: ThreadPoolExecutor) -> None:
+    async def work() -> None:
+        async with Busy(executor, limits()) as busy:
+            pass
+        busy.session.broken = True
+        failed = await asyncio.gather(*(busy.batcher.submit(rows(n), 1) for n in (1, 2)), return_exceptions=True)
+        assert [str(error) for error in failed] == ["ZeroDivisionError: broken on purpose"] * 2
+        busy.session.broken = False
+        assert (await busy.batcher.submit(rows(3), 1))["y"][0, 0] == 30
+
+    run(work())
+
+
+def test_a_session_that_loses_rows_fails_the_batch(executor: ThreadPoolExecutor) -> None:
+    class Losing(FakeSession):
+        def run(self, inputs: Arrays) -> Arrays:  # type: ignore[override]
+            return {"y": inputs["x"][:1]}
+
+    async def work() -> None:
+        batcher = Batcher(Losing(), limits(), contain, executor)
+        with pytest.raises(CandidateError, match="has 1 rows for a batch of 3"):
+            await asyncio.gather(*(batcher.submit(rows(n), 1) for n in (1, 2, 3)))
+
+    run(work())
+
+
+def test_quick_sessions_run_on_the_loop_but_never_beside_a_running_batch() -> None:
+    async def work() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            session = FakeSession()
+            batcher = Batcher(session, limits(inline_rows=2), contain, executor)
+            quick = batcher.submit(rows(1, 2), 2)
+            with pytest.raises(StopIteration):
+                quick.send(None)
+            session.running.clear()
+            session.may_run.clear()
+            large = asyncio.create_task(batcher.submit(rows(1, 2, 3), 3))
+            await until(session.running.is_set)
+            small = asyncio.create_task(batcher.submit(rows(1), 1))
+            await asyncio.sleep(0)
+            assert session.shapes == [(2, 2)]
+            session.may_run.set()
+            await asyncio.gather(large, small)
+            assert session.shapes == [(2, 2), (3, 2), (1, 2)]
+
+    run(work())
+
+
+def test_limits_follow_from_the_version_and_the_measured_run() -> None:
+    assert BatchLimits.of(served(1), 0.00009, 7) == BatchLimits(
+        together=True, max_batch_size=4, inline_rows=3, max_waiting=7
+    )
+    assert BatchLimits.of(served(1), 0.01, 7).inline_rows == 0
+    assert not BatchLimits.of(served(1, invariant=False), 0.01, 7).together
+    varying = BatchLimits.of(served(1, signature=VARYING), 0.0001, 7)
+    assert varying.inline_rows == 0, "the cost of other sizes is not known from one row"

@@ -1,0 +1,145 @@
+"""The catalog: whole files only, the last good entry stays, generations never go back."""
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from registry.errors import InputError
+from registry.records.release import CatalogEntry
+from serving.engine.catalog import Catalog, CatalogChange, read_entry, write_entry
+from tests.unit.serving.engine.doubles import WAIT_SECONDS, entry, run, served
+
+
+def test_an_entry_is_read_as_it_was_written_and_nothing_else_is_left(tmp_path: Path) -> None:
+    folder = tmp_path / "catalog"
+    written = entry(3, {1: 90, 2: 10}, [served(1), served(2)])
+    write_entry(folder, written)
+    assert read_entry(folder / "m.json") == written
+    assert [path.name for path in folder.iterdir()] == ["m.json"]
+
+
+def test_a_failed_write_leaves_the_old_entry_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_entry(tmp_path, entry(1, None, []))
+
+    def full_disk(descriptor: int) -> None:
+        raise OSError(28, f"no space for {descriptor}")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        write_entry(tmp_path, entry(2, None, []))
+    assert read_entry(tmp_path / "m.json").generation == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["m.json"]
+
+
+def test_readers_never_see_a_part(tmp_path: Path) -> None:
+    write_entry(tmp_path, entry(0, None, []))
+    stop = threading.Event()
+
+    def write() -> None:
+        versions = [served(number) for number in range(1, 20)]
+        for generation in range(1, 60):
+            write_entry(tmp_path, entry(generation, {1: 100}, versions[: 1 + generation % 19]))
+        stop.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = set()
+    while not stop.is_set():
+        seen.add(read_entry(tmp_path / "m.json").generation)
+    writer.join()
+    assert len(seen) > 1
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"model": "m"}', "\x00\xff"])
+def test_what_is_not_an_entry_is_an_input_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "m.json").write_text(text)
+    with pytest.raises(InputError, match=r"m\.json cannot be read"):
+        read_entry(tmp_path / "m.json")
+
+
+def test_a_file_named_after_another_model_is_refused(tmp_path: Path) -> None:
+    write_entry(tmp_path, entry(1, None, []))
+    (tmp_path / "m.json").rename(tmp_path / "other.json")
+    with pytest.raises(InputError, match="holds the model 'm'"):
+        read_entry(tmp_path / "other.json")
+
+
+def test_only_what_changed_is_reported(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path)
+    first = entry(1, {1: 100}, [served(1)])
+    write_entry(tmp_path, first)
+    (tmp_path / ".m-x.tmp").write_text("{")
+    assert catalog.scan() == CatalogChange((first,))
+    assert catalog.scan() == CatalogChange()
+    write_entry(tmp_path, first)
+    assert catalog.scan() == CatalogChange(), "the same content again is no change"
+    more = entry(1, {1: 100}, [served(1), served(2)])
+    write_entry(tmp_path, more)
+    assert catalog.scan() == CatalogChange((more,)), "a new version without a new generation is a change"
+
+
+def test_a_broken_file_keeps_the_last_good_entry_until_it_is_mended(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path)
+    good = entry(1, {1: 100}, [served(1)])
+    write_entry(tmp_path, good)
+    catalog.scan()
+    (tmp_path / "m.json").write_text("{")
+    assert catalog.scan() == CatalogChange()
+    assert catalog.entries == {"m": good}
+    assert "cannot be read" in catalog.broken["m"]
+    mended = entry(2, {1: 100}, [served(1)])
+    write_entry(tmp_path, mended)
+    assert catalog.scan() == CatalogChange((mended,))
+    assert catalog.broken == {}
+
+
+def test_an_older_generation_is_refused_and_reported(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path)
+    newer = entry(5, {2: 100}, [served(1), served(2)])
+    write_entry(tmp_path, newer)
+    catalog.scan()
+    write_entry(tmp_path, entry(4, {1: 100}, [served(1), served(2)]))
+    assert catalog.scan() == CatalogChange()
+    assert catalog.entries == {"m": newer}
+    assert catalog.broken["m"] == "generation 4 is older than 5, which is kept"
+
+
+def test_a_removed_file_takes_its_model_out_but_a_lost_folder_does_not(tmp_path: Path) -> None:
+    folder = tmp_path / "catalog"
+    catalog = Catalog(folder)
+    write_entry(folder, entry(1, None, [], "a"))
+    write_entry(folder, entry(1, None, [], "b"))
+    catalog.scan()
+    (folder / "a.json").unlink()
+    assert catalog.scan() == CatalogChange((), ("a",))
+    folder.rename(tmp_path / "away")
+    assert catalog.scan() == CatalogChange()
+    assert list(catalog.entries) == ["b"]
+    assert "cannot be read" in catalog.broken[str(folder)]
+    (tmp_path / "away").rename(folder)
+    catalog.scan()
+    assert catalog.broken == {}
+
+
+def test_changes_are_followed(tmp_path: Path) -> None:
+    async def work() -> None:
+        catalog = Catalog(tmp_path)
+        changes = catalog.follow()
+
+        async def next_entries() -> tuple[CatalogEntry, ...]:
+            async for change in changes:
+                if change.entries:
+                    return change.entries
+            raise AssertionError
+
+        for generation in (1, 2):
+            written = entry(generation, None, [])
+            waiting = asyncio.create_task(next_entries())
+            await asyncio.sleep(0.05)
+            write_entry(tmp_path, written)
+            assert await asyncio.wait_for(waiting, WAIT_SECONDS) == (written,)
+
+    run(work())

@@ -1,0 +1,120 @@
+"""The engine: one failing session costs its requests, answers name what made them, wrong outputs never leave."""
+
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from registry.errors import BurnishError, CandidateError, InputError, TransientError
+from serving.engine.capture import Capture
+from serving.engine.infer import Engine, contain
+from serving.engine.live import Live
+from serving.engine.residency import Residency, ResidencyLimits
+from serving.runtime import Arrays
+from tests.unit.serving.engine.doubles import FakeSession, FakeWorld, entry, run, served
+
+X: Arrays = {"x": np.array([[1, 2]], np.float32)}
+
+
+class Answering(FakeSession):
+    """Answers what it is told to."""
+
+    def __init__(self, outputs: dict[str, object]) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def run(self, inputs: object) -> Arrays:
+        del inputs
+        return self.outputs  # type: ignore[return-value]
+
+
+@asynccontextmanager
+async def open_engine(world: FakeWorld, folder: Path) -> AsyncIterator[Engine]:
+    with ThreadPoolExecutor(1) as runs:
+        residency = Residency(world, ResidencyLimits(100, 10), contain, runs)
+        live = Live(residency)
+        live.adopt(entry(1, {1: 100}, [served(1)]))
+        capture = Capture(folder, 1)
+        yield Engine(live, residency, capture)
+        capture.close()
+        await residency.close()
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> FakeWorld:
+    return FakeWorld().install(monkeypatch)
+
+
+def test_an_answer_names_what_made_it_and_is_captured(world: FakeWorld, tmp_path: Path) -> None:
+    world.add(served(1), FakeSession(scale=3))
+
+    async def work() -> None:
+        async with open_engine(world, tmp_path) as engine:
+            slot = engine.route("m", None, "unit")
+            answer = await engine.infer(slot, "id-1", X)
+            assert answer.outputs["y"].tolist() == [[3, 6]]
+            assert (answer.slot, answer.request_id) == (slot, "id-1")
+            assert slot.holders == 0
+        assert len(list((tmp_path / "m").glob("*.parquet"))) == 1
+
+    run(work())
+
+
+def test_a_broken_session_fails_its_request_and_the_next_is_answered(world: FakeWorld, tmp_path: Path) -> None:
+    session = world.add(served(1), FakeSession())
+
+    async def work() -> None:
+        async with open_engine(world, tmp_path) as engine:
+            slot = engine.route("m", None, "unit")
+            await engine.infer(slot, "id", X)
+            session.broken = True
+            with pytest.raises(CandidateError, match="m version 1 failed on this batch: ZeroDivisionError: broken"):
+                await engine.infer(slot, "id", X)
+            session.broken = False
+            await engine.infer(slot, "id", X)
+            assert slot.holders == 0
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ({}, "got nothing for the output 'y', which is FP32"),
+        ({"y": np.ones((1, 2))}, "got float64 for the output 'y', which is FP32"),
+        ({"y": np.ones((2, 2), np.float32)}, r"the output 'y' has the shape \(2, 2\) for 1 samples"),
+        ({"y": np.float32(1)}, r"the output 'y' has the shape \(\) for 1 samples"),
+    ],
+)
+def test_outputs_that_break_the_signature_are_not_answered(
+    world: FakeWorld, tmp_path: Path, outputs: dict[str, object], message: str
+) -> None:
+    world.add(served(1), Answering(outputs))
+
+    async def work() -> None:
+        async with open_engine(world, tmp_path) as engine:
+            with pytest.raises(CandidateError, match=message):
+                await engine.infer(engine.route("m", None, "unit"), "id", X)
+        assert not list(tmp_path.rglob("*.parquet"))
+
+    run(work())
+
+
+@pytest.mark.parametrize("error", [InputError("as it is"), TransientError("as it is")])
+def test_our_own_errors_pass_the_boundary_unchanged(error: BurnishError) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error), match=r"^as it is$"):
+        contain(fail)
+
+
+def test_an_interrupt_is_not_contained() -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        contain(interrupt)

@@ -1,0 +1,127 @@
+"""Open Inference Protocol v2 in JSON: the form of requests, answers and metadata."""
+
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from registry.errors import InputError
+from registry.records.model import Datatype, Signature, TensorSpec
+from serving.engine.infer import Answer
+from serving.engine.live import LiveModel
+from serving.engine.oip import decode_inputs, encode_answer, encode_model, parse_request, wanted_outputs
+from serving.engine.residency import Slot
+from serving.engine.tensors import SignaturePlan
+from tests.unit.serving.engine.doubles import entry, served
+
+SIGNATURE = Signature(
+    inputs=(
+        TensorSpec(name="a", datatype=Datatype.FP32, shape=(None, 2)),
+        TensorSpec(name="b", datatype=Datatype.INT64, shape=(None,)),
+    ),
+    outputs=(
+        TensorSpec(name="y", datatype=Datatype.FP32, shape=(None, 2)),
+        TensorSpec(name="z", datatype=Datatype.BOOL, shape=(None,)),
+    ),
+)
+PLAN = SignaturePlan.of(SIGNATURE)
+A = {"name": "a", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}
+B = {"name": "b", "datatype": "INT64", "shape": [1], "data": [7]}
+
+
+def body(**changes: object) -> bytes:
+    return orjson.dumps({"inputs": [A, B], **changes})
+
+
+def test_inputs_come_in_the_signatures_order_whatever_the_requests() -> None:
+    request = parse_request(body(inputs=[B, {**A, "data": [[1, 2]]}], id="mine", parameters={"k": 1}, outputs=None))
+    inputs = decode_inputs(request, PLAN)
+    assert [(name, array.tolist()) for name, array in inputs.items()] == [("a", [[1, 2]]), ("b", [7])]
+    assert request.id == "mine"
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (b"", "the body is not JSON"),
+        (b"{", "the body is not JSON"),
+        (b'{"inputs": [NaN]}', "the body is not JSON"),
+        (b"[" * 5000, "the body is not JSON"),
+        (b"[]", "the body: expected an object"),
+        (b"{}", "inputs: expected a list of at least one tensor"),
+        (body(inputs=[]), "inputs: expected a list"),
+        (body(inputs=[3]), r"inputs\[0\]: expected an object"),
+        (body(inputs=[A, {"name": 3}]), r"inputs\[1\].name: expected a string"),
+        (body(inputs=[{**A, "dat": 1}]), r"inputs\[0\]: unknown field 'dat'"),
+        (body(output=[]), "the body: unknown field 'output'"),
+        (body(id=3), "id: expected a string"),
+        (body(id=""), "id: expected a string"),
+        (body(id="x" * 129), "id: expected a string"),
+        (body(parameters=[]), "the body.parameters: expected an object"),
+        (body(inputs=[{**A, "parameters": 3}]), r"inputs\[0\].parameters: expected an object"),
+        (body(outputs=[]), "outputs: expected a list"),
+        (body(outputs=[{"name": None}]), r"outputs\[0\].name: expected a string"),
+    ],
+)
+def test_a_request_of_the_wrong_form_is_named(document: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_request(document)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ([A], r"inputs: expected exactly \['a', 'b'\], got \['a'\]"),
+        ([A, A], "inputs: expected exactly"),
+        ([A, B, {"name": "c"}], "inputs: expected exactly"),
+        ([A, {**B, "datatype": "INT32"}], r"inputs\[1\].datatype: expected INT64, got 'INT32'"),
+        ([A, {**B, "datatype": None}], r"inputs\[1\].datatype: expected INT64, got None"),
+        ([{**A, "shape": None}, B], r"inputs\[0\].shape: expected a list"),
+        ([{**A, "shape": [1, 9]}, B], r"inputs\[0\].shape\[1\]: expected 2, got 9"),
+        ([A, {name: B[name] for name in ("name", "datatype", "shape")}], r"inputs\[1\].data: missing"),
+        ([A, {**B, "shape": [2], "data": [7, 8]}], "same number of samples"),
+    ],
+)
+def test_a_tensor_that_does_not_fit_is_named(inputs: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        decode_inputs(parse_request(body(inputs=inputs)), PLAN)
+
+
+def test_outputs_are_those_asked_for_in_that_order() -> None:
+    def names(**changes: object) -> list[str]:
+        return [plan.name for plan in wanted_outputs(parse_request(body(**changes)), PLAN)]
+
+    assert names() == ["y", "z"]
+    assert names(outputs=[{"name": "z"}, {"name": "y"}]) == ["z", "y"]
+    with pytest.raises(InputError, match=r"outputs\[1\].name: expected one of \['y', 'z'\], got 'q'"):
+        names(outputs=[{"name": "z"}, {"name": "q"}])
+    with pytest.raises(InputError, match=r"outputs\[1\].name: 'z' is asked for twice"):
+        names(outputs=[{"name": "z"}, {"name": "z"}])
+
+
+def test_an_answer_names_model_version_artifact_and_request() -> None:
+    slot = Slot("m", served(4, signature=SIGNATURE))
+    outputs = {"y": np.array([[0.1, np.nan]], np.float32), "z": np.array([True])}
+    answer = Answer(slot, "request", outputs)
+    assert orjson.loads(encode_answer(answer, PLAN.outputs, None)) == {
+        "model_name": "m",
+        "model_version": "4",
+        "id": "request",
+        "parameters": {"artifact": slot.served.artifact.sha256, "request_id": "request"},
+        "outputs": [
+            {"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [0.1, None]},
+            {"name": "z", "datatype": "BOOL", "shape": [1], "data": [True]},
+        ],
+    }
+    assert orjson.loads(encode_answer(answer, PLAN.outputs[1:], "mine"))["id"] == "mine"
+
+
+def test_metadata_is_that_of_the_version() -> None:
+    versions = [served(2), served(1, signature=SIGNATURE)]
+    live = LiveModel(entry(1, {2: 100}, versions), {version.version: Slot("m", version) for version in versions})
+    described = orjson.loads(encode_model(live, 1))
+    assert described["versions"] == ["1", "2"]
+    assert described["platform"] == "burnish_fake"
+    assert described["inputs"][0] == {"name": "a", "datatype": "FP32", "shape": [-1, 2]}
+    assert described["parameters"] == {"version": "1", "artifact": versions[1].artifact.sha256}

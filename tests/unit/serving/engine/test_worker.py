@@ -1,0 +1,90 @@
+"""A worker: it serves what the catalog says, follows it, reports what it took, and writes everything at the end."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.engine.catalog import write_entry
+from serving.engine.worker import Worker
+from serving.settings import EngineSettings
+from tests.unit.serving.engine.doubles import FakeSession, FakeWorld, entry, run, served, until
+
+VERSIONS = [served(1), served(2)]
+
+
+@asynccontextmanager
+async def open_worker(world: FakeWorld, folder: Path) -> AsyncIterator[Worker]:
+    settings = EngineSettings(
+        catalog_folder=folder / "catalog",
+        artifacts_folder=folder / "artifacts",
+        capture_folder=folder / "capture",
+        capture_rate=1,
+    )
+    worker = Worker(settings, world, 1)
+    await worker.start()
+    try:
+        yield worker
+    finally:
+        await worker.stop()
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> FakeWorld:
+    world = FakeWorld().install(monkeypatch)
+    for version in VERSIONS:
+        world.add(version, FakeSession())
+    return world
+
+
+def test_a_promotion_and_a_broken_file_show_in_the_status(world: FakeWorld, tmp_path: Path) -> None:
+    catalog = tmp_path / "catalog"
+    write_entry(catalog, entry(1, {1: 100}, VERSIONS))
+
+    async def work() -> None:
+        async with open_worker(world, tmp_path) as worker:
+            status = worker.status()
+            assert status["models"] == {"m": {"generation": 1, "champion": 1, "versions": [1, 2], "error": None}}
+            assert (status["worker"], status["broken"]) == (1, {})
+            write_entry(catalog, entry(2, {2: 100}, VERSIONS))
+            await until(lambda: worker.status()["models"]["m"]["generation"] == 2)
+            (catalog / "m.json").write_text("{")
+            await until(lambda: "m" in worker.status()["broken"])
+            assert worker.status()["models"]["m"]["champion"] == 2
+            (catalog / "m.json").unlink()
+            await until(lambda: worker.status()["models"] == {})
+
+    run(work())
+
+
+def test_a_version_that_cannot_be_loaded_shows_in_the_status(world: FakeWorld, tmp_path: Path) -> None:
+    world.sessions[VERSIONS[1].artifact.sha256].broken = True
+    write_entry(tmp_path / "catalog", entry(1, {1: 100}, VERSIONS))
+
+    async def work() -> None:
+        async with open_worker(world, tmp_path) as worker:
+            write_entry(tmp_path / "catalog", entry(2, {2: 100}, VERSIONS))
+            write_entry(tmp_path / "catalog", entry(1, {2: 100}, VERSIONS, "new"))
+            await until(lambda: len(worker.live.refusals) == 2)
+            models = worker.status()["models"]
+            assert (models["m"]["generation"], models["m"]["champion"]) == (1, 1)
+            assert "m version 2 cannot be loaded" in models["m"]["error"]
+            assert (models["new"]["generation"], models["new"]["champion"], models["new"]["versions"]) == (0, None, [])
+            assert "new version 2 cannot be loaded" in models["new"]["error"]
+
+    run(work())
+
+
+def test_stopping_unloads_and_writes_what_was_captured(world: FakeWorld, tmp_path: Path) -> None:
+    write_entry(tmp_path / "catalog", entry(1, {1: 100}, VERSIONS))
+
+    async def work() -> None:
+        async with open_worker(world, tmp_path) as worker:
+            slot = worker.engine.route("m", None, "unit")
+            await worker.engine.infer(slot, "id", {"x": np.ones((1, 2), np.float32)})
+        assert worker.status()["capture"] == {"written": 1, "dropped": 0}
+        assert world.sessions[VERSIONS[0].artifact.sha256].closed
+
+    run(work())
