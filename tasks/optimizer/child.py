@@ -45,7 +45,6 @@ def run_candidate(job_json: dict[str, Any], workspace: Path) -> dict[str, Any]:
     invariance = _run(job, artifact, workspace)
     return CandidateOutcome(
         products=tuple(products),
-        signature=artifact.signature,
         invariance=invariance,
         step_seconds=tuple(seconds),
         run_seconds=time.monotonic() - started,
@@ -58,6 +57,7 @@ def _apply(step: PluginConfig, artifact: Artifact, context: PassContext) -> Arti
         raise CandidateError(f"the pass {step.name} wrote its product to {product.folder}, outside of its workspace")
     if not product.file.is_file():
         raise CandidateError(f"the pass {step.name} did not write {product.file.name}")
+    product.ref()  # refuses links
     return product
 
 

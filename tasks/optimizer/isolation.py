@@ -112,6 +112,7 @@ def predict(artifact: Artifact, runtime: PluginConfig, inputs: Arrays, workspace
         steps=(),
         runtime=runtime,
         evaluation=str((workspace / "inputs.npz").absolute()),
+        check_invariance=False,
         timeout_s=timeout_s,
     )
     limits = Limits(timeout_s=timeout_s)

@@ -40,7 +40,7 @@ class CandidateJob(Record):
     evaluation: str
     """Inputs as ``.npz``."""
     calibration: str | None = None
-    check_invariance: bool = False
+    check_invariance: bool
     seed: int = 0
     threads: int = 1
     timeout_s: float
@@ -51,7 +51,6 @@ class CandidateOutcome(Record):
 
     products: tuple[PlacedArtifact, ...]
     """The product of each step, in order."""
-    signature: Signature
-    invariance: RuleOutcome | None = None
+    invariance: RuleOutcome | None
     step_seconds: tuple[float, ...]
     run_seconds: float

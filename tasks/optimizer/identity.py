@@ -1,0 +1,55 @@
+"""What makes two candidates the same: the ids of candidates and the keys of the cache."""
+
+import importlib.util
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from registry.digest import file_digest, json_digest
+from registry.plugins import PASSES, RUNTIMES, PluginKind, describe_plugin
+from registry.records.model import PluginConfig
+from registry.records.optimization import Candidate
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Everything besides recipe and runtime that decides what a candidate is."""
+
+    source: str
+    """Digest of the source artifact."""
+    calibration: str | None
+    """Digest of the calibration set."""
+    seed: int
+    tools: dict[str, str]
+    """Versions of the libraries that build and run candidates."""
+    _files: dict[str, str] = field(default_factory=dict)
+
+    def build_key(self, recipe: tuple[PluginConfig, ...]) -> str:
+        """Return the key of what a recipe makes of the source, whatever runs it."""
+        return json_digest(
+            {
+                "source": self.source,
+                "calibration": self.calibration,
+                "seed": self.seed,
+                "tools": self.tools,
+                "recipe": [self._described(PASSES, step) for step in recipe],
+            }
+        )
+
+    def candidate(self, recipe: tuple[PluginConfig, ...], runtime: PluginConfig) -> Candidate:
+        """Return the candidate with its id."""
+        described = {"build": self.build_key(recipe), "runtime": self._described(RUNTIMES, runtime)}
+        return Candidate(id=json_digest(described), recipe=recipe, runtime=runtime)
+
+    def evaluation_key(self, candidate: Candidate, evaluation: str) -> str:
+        """Return the key of a candidate's predictions on an evaluation set, given by digest."""
+        return json_digest({"candidate": candidate.id, "evaluation": evaluation})
+
+    def _described(self, kind: PluginKind, config: PluginConfig) -> dict[str, object]:
+        return {**config.model_dump(), "code": self._code(describe_plugin(kind, config.name).module)}
+
+    def _code(self, module: str) -> str:
+        """Digest of a plug-in's source file: a changed pass makes another candidate."""
+        if module not in self._files:
+            spec = importlib.util.find_spec(module)
+            self._files[module] = file_digest(Path(spec.origin)) if spec and spec.origin else ""
+        return self._files[module]
