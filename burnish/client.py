@@ -13,6 +13,7 @@ from burnish.errors import InputError, RemoteError
 from burnish.remote import Remote
 from burnish.replies import (
     Candidate,
+    DriftReport,
     FlowRun,
     Model,
     Models,
@@ -217,6 +218,11 @@ class Client:
     def monitor(self, model: str) -> FlowRun:
         """Start the flow that makes a drift report."""
         return _flow_run(self._control.post(f"/v1/models/{quote(model, safe='')}/monitor", {}))
+
+    def drift_reports(self, model: str) -> tuple[DriftReport, ...]:
+        """List the drift reports of a model, newest first."""
+        found = self._control.get(f"/v1/models/{quote(model, safe='')}/drift")
+        return tuple(DriftReport.read(report, self.control_url) for report in found["reports"])
 
     def retrain(self, model: str, trainer: str | None = None) -> FlowRun:
         """Start the flow that retrains a model."""

@@ -234,6 +234,34 @@ class FlowRun:
 
 
 @dataclass(frozen=True)
+class DriftReport:
+    """Captured requests beside the evaluation set of the version that answered them."""
+
+    model: str
+    version: int
+    created_at: str
+    samples: int
+    columns: int
+    share_drifted: float
+    drifted: bool
+    report_url: str
+
+    @classmethod
+    def read(cls, found: Json, base_url: str) -> "DriftReport":
+        """Read a report's JSON."""
+        return cls(
+            model=found["model"],
+            version=found["version"],
+            created_at=found["created_at"],
+            samples=found["samples"],
+            columns=len(found["columns"]),
+            share_drifted=found["share_drifted"],
+            drifted=found["drifted"],
+            report_url=f"{base_url}/v1/models/{found['model']}/drift/report",
+        )
+
+
+@dataclass(frozen=True)
 class Status:
     """What the control API's reconciler found last."""
 

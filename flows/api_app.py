@@ -11,7 +11,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
-from flows import api_models, api_optimizations, api_problems, api_releases, api_uploads
+from flows import api_models, api_optimizations, api_problems, api_releases, api_uploads, api_watching
 from flows.api_bodies import Health, PlatformStatus
 from flows.api_platform import Platform, Stack
 
@@ -54,8 +54,8 @@ def build_app(platform: Platform) -> FastAPI:
     )
     app.state.platform = platform
     api_problems.install(app)
-    for part in (api_uploads.router, api_optimizations.router, api_models.router, api_releases.router):
-        app.include_router(part, prefix="/v1")
+    for part in (api_uploads, api_optimizations, api_models, api_releases, api_watching):
+        app.include_router(part.router, prefix="/v1")
     app.include_router(router)
     if assets is not None:
         _serve_docs(app, assets)

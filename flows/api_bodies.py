@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field
 
 from registry.records.base import Digest, Record, VersionNumber
 from registry.records.model import ModelVersion, ServedVersion
+from registry.records.observation import DriftReport
 from registry.records.optimization import OptimizationConfig
 from registry.records.release import OptimizationStatus, Route
 
@@ -45,6 +46,12 @@ class RetrainBody(Record):
     """Which training function to call; the stack's first one where none is named."""
 
     trainer: str | None = Field(default=None, description="module:function, one of the setting `trainers`.")
+
+
+class DriftReportList(Record):
+    """Drift reports, newest first."""
+
+    reports: tuple[DriftReport, ...]
 
 
 class FlowRun(Record):

@@ -1,0 +1,54 @@
+"""Watching: drift reports, retraining, feedback."""
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse
+
+from flows.api_bodies import DriftReportList, FlowRun, RetrainBody
+from flows.api_platform import Stack
+from registry.errors import InputError, ModelNotFound
+from registry.records.base import ModelName
+from registry.records.release import Feedback
+
+router = APIRouter(tags=["watching"])
+
+
+@router.post("/models/{model}/monitor", status_code=202)
+def monitor(model: ModelName, platform: Stack) -> FlowRun:
+    """Start the flow that makes a drift report of the captured requests."""
+    platform.require_model(model)
+    return platform.deployments.start("monitor", {"model": model})
+
+
+@router.get("/models/{model}/drift")
+def drift_reports(model: ModelName, platform: Stack) -> DriftReportList:
+    """List the drift reports of a model, newest first."""
+    platform.require_model(model)
+    return DriftReportList(reports=platform.ledger.drift_reports(model)[::-1])
+
+
+@router.get("/models/{model}/drift/report", response_class=FileResponse)
+def drift_page(model: ModelName, platform: Stack) -> FileResponse:
+    """Return the page of the newest drift report."""
+    digest = next((report.report for report in platform.ledger.drift_reports(model)[::-1] if report.report), None)
+    if digest is None:
+        raise ModelNotFound(f"there is no drift report of {model!r}; `burnish monitor {model}` makes one")
+    return FileResponse(platform.artifacts.checkout(digest) / "drift.html", media_type="text/html")
+
+
+@router.post("/models/{model}/retrain", status_code=202)
+def retrain(model: ModelName, body: RetrainBody, platform: Stack) -> FlowRun:
+    """Start the flow that trains on the captured window and hands the new model to `optimize`."""
+    platform.require_model(model)
+    trainers = platform.settings.trainers
+    if body.trainer is not None and body.trainer not in trainers:
+        raise InputError(f"{body.trainer!r} is not one of this stack's trainers: {', '.join(trainers)}")
+    parameters = {"model": model} if body.trainer is None else {"model": model, "trainer": body.trainer}
+    return platform.deployments.start("retrain", parameters)
+
+
+@router.post("/feedback", status_code=202)
+def feedback(body: Feedback, platform: Stack) -> Feedback:
+    """Keep the true answer to one request."""
+    platform.require_model(body.model)
+    platform.ledger.add_feedback(body)
+    return body
