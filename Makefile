@@ -12,7 +12,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(STAMP)
-	$(BIN)/burnish demo
+	$(BIN)/burnish demo --home build/demo
 
 test: lint
 	$(BIN)/pytest tests

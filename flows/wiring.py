@@ -1,5 +1,11 @@
 """The composition root: builds stores and ledger from the stack's settings."""
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import httpx
 
 from flows.settings import StackSettings
@@ -50,3 +56,14 @@ def workers(settings: StackSettings) -> Workers:
     """Return the engine's workers, by the addresses of their doors."""
     doors = [settings.door_url(worker) for worker in range(settings.workers)]
     return Workers(httpx.Client(timeout=DOOR_TIMEOUT_S, trust_env=False), doors, wait_s=ACKNOWLEDGE_S)
+
+
+@contextmanager
+def workspace(settings: StackSettings, name: str) -> Iterator[Path]:
+    """Make a folder for one piece of work below the stack's home, and remove it afterwards."""
+    settings.work_folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=settings.work_folder))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,57 @@
+"""Flow: drift reports of what serves, from the requests that were captured."""
+
+from prefect import flow, get_run_logger
+
+from flows import pages, wiring
+from flows.settings import StackSettings
+from registry.errors import InputError
+from registry.records.base import ModelName
+from registry.records.observation import DriftReport
+from tasks.observe import compare_with_evaluation_set, keep_report, read_captured
+
+
+@flow(name="monitor", flow_run_name="monitor {model}")
+async def monitor(model: ModelName | None = None) -> tuple[DriftReport, ...]:
+    """Make a drift report for the live version of a model, or of every model.
+
+    Args:
+        model: the model's name; none means every model that is live. A model without enough captured requests is
+            left out and named when every model is asked for, and an error when it was asked for by name.
+    """
+    settings = StackSettings()
+    ledger = wiring.ledger(settings)
+    try:
+        names = (model,) if model else tuple(route.model for route in ledger.routes())
+        reports = []
+        for name in names:
+            try:
+                reports.append(await _report(settings, name))
+            except InputError as error:
+                if model:
+                    raise
+                get_run_logger().warning("%s is left out: %s", name, error)
+        return tuple(reports)
+    finally:
+        ledger.close()
+
+
+async def _report(settings: StackSettings, model: str) -> DriftReport:
+    ledger, artifacts, store = wiring.ledger(settings), wiring.artifacts(settings), wiring.model_store(settings)
+    try:
+        route = ledger.route(model)
+        if route is None:
+            raise InputError(f"nothing of {model!r} is live, so there is nothing to compare with; push it first")
+        window = await read_captured(settings.capture_folder, model, route.champion)
+        version = store.version(model, route.champion)
+        with wiring.workspace(settings, f"drift-{model}") as folder:
+            report = await compare_with_evaluation_set(version, window, artifacts, folder)
+        await keep_report(report, artifacts, store, ledger)
+    finally:
+        ledger.close()
+    await pages.show_link("drift", model, f"{settings.control_url}/v1/models/{model}/drift/report", _line(report))
+    return report
+
+
+def _line(report: DriftReport) -> str:
+    verdict = "drift found" if report.drifted else "no drift"
+    return f"{report.model} version {report.version}: {verdict} in {report.samples} samples"

@@ -1,0 +1,41 @@
+"""Flows: promote and roll back, for the Prefect UI; both are one synchronous operation on the ledger."""
+
+from prefect import flow
+
+from flows import releases, wiring
+from flows.settings import StackSettings
+from registry.records.base import ModelName, VersionNumber
+from registry.records.release import Route
+
+
+@flow(name="release", flow_run_name="promote {model} version {version}")
+async def release(model: ModelName, version: VersionNumber, reason: str = "asked for in Prefect") -> Route:
+    """Make a registered version the champion of its model.
+
+    Args:
+        model: the model's name.
+        version: the version that shall serve.
+        reason: kept in the release history.
+    """
+    settings = StackSettings()
+    ledger = wiring.ledger(settings)
+    try:
+        return releases.promote(ledger, settings.catalog_folder, model, version, actor="prefect", reason=reason)
+    finally:
+        ledger.close()
+
+
+@flow(name="rollback", flow_run_name="roll back {model}")
+async def rollback(model: ModelName, reason: str = "asked for in Prefect") -> Route:
+    """Return a model to the champion before the current one.
+
+    Args:
+        model: the model's name.
+        reason: kept in the release history.
+    """
+    settings = StackSettings()
+    ledger = wiring.ledger(settings)
+    try:
+        return releases.rollback(ledger, settings.catalog_folder, model, actor="prefect", reason=reason)
+    finally:
+        ledger.close()

@@ -1,0 +1,76 @@
+"""Flow: train again on what was served lately, and hand the new model to ``optimize``."""
+
+import asyncio
+import shutil
+
+from prefect import flow, get_run_logger
+from prefect.deployments import arun_deployment
+
+from flows import wiring
+from flows.settings import StackSettings
+from registry.errors import InputError
+from registry.records.base import ModelName
+from registry.records.optimization import OptimizationRequest
+from registry.records.release import Feedback
+from tasks.observe import join_labels, read_captured
+from tasks.retrain import train_again
+
+OPTIMIZE = "optimize/optimize"
+
+
+@flow(name="retrain", flow_run_name="retrain {model}")
+async def retrain(model: ModelName | None = None, trainer: str | None = None) -> tuple[str, ...]:
+    """Train a model again on its captured requests and their true answers; the new model goes the way of every other.
+
+    Args:
+        model: the model's name; none means every model that has feedback.
+        trainer: ``module:function``, one of the setting ``trainers``; none means the first of them.
+
+    Returns:
+        The ids of the optimizations that were started.
+    """
+    settings = StackSettings()
+    ledger = wiring.ledger(settings)
+    try:
+        names = (model,) if model else tuple(name for name in ledger.models() if ledger.feedback(name))
+        feedback = {name: ledger.feedback(name) for name in names}
+    finally:
+        ledger.close()
+    if not names:
+        get_run_logger().info("no model has feedback; nothing to train on")
+    return tuple([await _retrain(settings, name, feedback[name], trainer) for name in names])
+
+
+async def _retrain(settings: StackSettings, model: str, feedback: tuple[Feedback, ...], trainer: str | None) -> str:
+    ledger, artifacts, store = wiring.ledger(settings), wiring.artifacts(settings), wiring.model_store(settings)
+    try:
+        route = ledger.route(model)
+        if route is None:
+            raise InputError(f"nothing of {model!r} is live, so there is nothing to train again; push it first")
+        live = store.version(model, route.champion)
+    finally:
+        ledger.close()
+    captured = await read_captured(settings.capture_folder, model, None)
+    known = await join_labels(captured, feedback)
+    function = trainer or settings.trainers[0]
+    with wiring.workspace(settings, f"retrain-{model}") as folder:
+        path = await train_again(function, settings.trainers, known, live.draft.signature, folder)
+        upload = folder / "upload"
+        upload.mkdir()
+        shutil.copyfile(path, upload / "model.pt2")
+        source = await asyncio.to_thread(artifacts.put, upload)
+    request = OptimizationRequest(
+        model=model,
+        source=source,
+        evaluation=live.draft.evaluation_set,
+        calibration=live.draft.calibration_set,
+    )
+    # A run of the deployment, not a call: optimizations queue there, one at a time.
+    await arun_deployment(
+        OPTIMIZE,
+        parameters={"request": request.model_dump(mode="json")},
+        timeout=0,
+        as_subflow=False,
+        idempotency_key=request.id,
+    )
+    return request.id

@@ -1,0 +1,71 @@
+"""One stack for all tests of the main job, with a first version of the digits model live."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from torch import nn
+
+from burnish.client import Client
+from burnish.examples.digits import Split, load_digits_split, train_digits
+from burnish.export import push
+from burnish.replies import Optimization
+from tests.e2e.stack import StackUnderTest, new_stack
+
+MODEL = "digits"
+QUICK = {"passes": ["export_onnx", "quantize_static_int8"], "runtimes": ["torch_export", "onnxruntime"]}
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackUnderTest]:
+    started = new_stack(tmp_path_factory.mktemp("stack") / "home", BURNISH_CAPTURE_RATE="1.0")
+    up = started.run("up")
+    assert up.code == 0, up.err
+    try:
+        yield started
+    finally:
+        down = started.run("down")
+    assert down.code == 0, down.err
+
+
+@pytest.fixture(scope="session")
+def client(stack: StackUnderTest) -> Iterator[Client]:
+    with Client(stack.url("BURNISH_CONTROL_PORT"), stack.url("BURNISH_GATEWAY_PORT")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def split() -> Split:
+    return load_digits_split()
+
+
+@dataclass(frozen=True)
+class Pusher:
+    """Pushes digit networks with the same sets."""
+
+    client: Client
+    split: Split
+
+    def __call__(self, net: nn.Module, name: str = MODEL) -> Optimization:
+        return push(
+            net,
+            name,
+            example_inputs=self.split.train_x[:2],
+            evaluation=(self.split.evaluation_x, self.split.evaluation_y),
+            calibration=self.split.calibration_x,
+            config=QUICK,
+            client=self.client,
+        )
+
+
+@pytest.fixture(scope="session")
+def pusher(client: Client, split: Split) -> Pusher:
+    return Pusher(client, split)
+
+
+@pytest.fixture(scope="session")
+def first_version(pusher: Pusher) -> Optimization:
+    """Version 1, live: a network that stopped training early."""
+    optimization = pusher(train_digits(epochs=8))
+    assert optimization.released, optimization
+    return optimization

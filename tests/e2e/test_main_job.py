@@ -1,0 +1,158 @@
+"""Push, optimize, release, refuse, promote, roll back, watch, retrain: on a real stack."""
+
+import pickle
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import psutil
+
+from burnish.client import Client
+from burnish.examples.digits import Split, train_digits
+from burnish.replies import Optimization
+from tests.e2e.conftest import MODEL, Pusher
+from tests.e2e.stack import StackUnderTest
+from tests.integration.processes import wait_for
+
+
+def test_every_part_is_healthy(stack: StackUnderTest) -> None:
+    status = stack.run("status", "--json")
+    assert status.code == 0
+    parts = {part["name"]: part["healthy"] for part in status.json["parts"]}
+    assert parts == dict.fromkeys(("prefect", "mlflow", "control", "runner", "engine", "gateway"), True)
+
+
+def test_the_first_version_is_live_and_passed_its_gate(client: Client, first_version: Optimization) -> None:
+    assert (first_version.version, [rule.verdict for rule in first_version.refusals]) == (1, [])
+    candidates = client.candidates(first_version.id)
+    assert sum(candidate.baseline for candidate in candidates) == 1
+    assert sum(candidate.chosen for candidate in candidates) == 1
+    assert client.versions(MODEL).champion == 1
+
+
+def test_the_endpoint_answers_what_the_registered_artifact_computes(
+    stack: StackUnderTest, client: Client, split: Split, first_version: Optimization
+) -> None:
+    mlflow.set_tracking_uri(stack.url("BURNISH_MLFLOW_PORT"))
+    registered = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
+    for start in range(0, 40, 4):
+        images = split.evaluation_x[start : start + 4]
+        answered = client.predict(MODEL, {"image": images})
+        (logits,) = answered.outputs.values()
+        (expected,) = registered.predict({"image": images}).values()
+        np.testing.assert_array_equal(logits, expected)
+        assert (answered.model, answered.version) == (MODEL, first_version.version)
+
+
+def test_every_answer_names_its_artifact(client: Client, split: Split, first_version: Optimization) -> None:
+    answered = client.predict(MODEL, {"image": split.evaluation_x[:1]})
+    (version,) = [found for found in client.versions(MODEL).versions if found.number == answered.version]
+    assert answered.artifact == version.artifact
+
+
+def test_a_bad_version_is_refused_before_any_search(
+    stack: StackUnderTest, client: Client, pusher: Pusher, first_version: Optimization
+) -> None:
+    before = client.versions(MODEL)
+    bad = pusher(train_digits(seed=1, corrupted_labels=0.2))
+    assert bad.refused
+    (refusal,) = bad.refusals
+    assert refusal.rule == "not_worse_than_champion"
+    assert refusal.figures["losses"] > refusal.figures["wins"]
+    assert bad.candidates_total == 0
+    assert client.versions(MODEL) == before
+    shown = stack.run("optimizations", bad.id)
+    assert "not_worse_than_champion" in shown.out
+
+
+def test_a_good_version_is_promoted_and_rolled_back(
+    stack: StackUnderTest, client: Client, split: Split, pusher: Pusher, first_version: Optimization
+) -> None:
+    second = pusher(train_digits())
+    assert second.released, second
+    assert client.predict(MODEL, {"image": split.evaluation_x[:1]}).version == second.version
+    rolled_back = stack.run("rollback", MODEL, "--json")
+    assert rolled_back.code == 0, rolled_back.err
+    assert rolled_back.json["champion"] == first_version.version
+    assert client.predict(MODEL, {"image": split.evaluation_x[:1]}).version == first_version.version
+    wait_for(lambda: _champion_alias(stack) == first_version.version, "MLflow's alias to follow", 60)
+
+
+def test_a_hostile_file_ends_with_exit_code_2_and_leaves_no_row(
+    stack: StackUnderTest, client: Client, split: Split, tmp_path: Path
+) -> None:
+    marker = tmp_path / "ran"
+    hostile = tmp_path / "model.pt2"
+    hostile.write_bytes(pickle.dumps(Touch(marker)))
+    evaluation = tmp_path / "evaluation.npz"
+    np.savez(evaluation, image=split.evaluation_x, label=split.evaluation_y)
+    pushed = stack.run("push", str(hostile), "hostile", "--eval", str(evaluation))
+    assert pushed.code == 2, pushed.out + pushed.err
+    assert not marker.exists()
+    assert "hostile" not in [model.name for model in client.models().models]
+    assert "pickle" in pushed.out + pushed.err
+
+
+def _champion_alias(stack: StackUnderTest) -> int | None:
+    mlflow.set_tracking_uri(stack.url("BURNISH_MLFLOW_PORT"))
+    try:
+        return int(mlflow.MlflowClient().get_model_version_by_alias(MODEL, "champion").version)
+    except mlflow.exceptions.MlflowException:
+        return None
+
+
+def kill_tree(pid: int) -> None:
+    """kill -9 a part and all that it started."""
+    root = psutil.Process(pid)
+    for process in (*root.children(recursive=True), root):
+        process.kill()
+
+
+class Touch:
+    """Unpickling this runs a command."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (self.marker,)  # type: ignore[return-value]
+
+
+def test_an_evaluation_set_of_object_arrays_is_refused(stack: StackUnderTest, client: Client, tmp_path: Path) -> None:
+    import_free = tmp_path / "model.onnx"
+    import_free.write_bytes(b"\x08\x07 truncated")
+    evaluation = tmp_path / "evaluation.npz"
+    np.savez(evaluation, image=np.array([{"a": 1}], dtype=object))
+    pushed = stack.run("push", str(import_free), "objects", "--eval", str(evaluation))
+    assert pushed.code == 2, pushed.out + pushed.err
+    assert "objects" not in [model.name for model in client.models().models]
+
+
+def test_drift_report_of_what_was_served(client: Client, split: Split, first_version: Optimization) -> None:
+    for start in range(0, 400, 8):
+        client.predict(MODEL, {"image": split.evaluation_x[start : start + 8]})
+    time.sleep(3)  # the engine's capture is flushed within two seconds
+    client.monitor(MODEL)
+    wait_for(lambda: bool(client.drift_reports(MODEL)), "the drift report", 120)
+    report = client.drift_reports(MODEL)[0]
+    assert (report.model, report.drifted) == (MODEL, False)
+    assert report.samples >= 400
+
+
+def test_promote_and_roll_back_while_prefect_and_mlflow_are_dead(
+    stack: StackUnderTest, client: Client, first_version: Optimization, split: Split
+) -> None:
+    other = next(found.number for found in client.versions(MODEL).versions if found.number != first_version.version)
+    for part in ("prefect", "mlflow"):
+        kill_tree(stack.part(part)["pid"])
+    promoted = stack.run("promote", MODEL, str(other), "--json")
+    assert promoted.code == 0, promoted.err
+    assert client.predict(MODEL, {"image": split.evaluation_x[:1]}).version == other
+    rolled_back = stack.run("rollback", MODEL, "--json")
+    assert rolled_back.code == 0, rolled_back.err
+    assert client.predict(MODEL, {"image": split.evaluation_x[:1]}).version == first_version.version
+    assert stack.run("promote", MODEL, str(other)).code == 0
+    wait_for(lambda: stack.part("mlflow")["healthy"] and stack.part("prefect")["healthy"], "both to be back", 120)
+    wait_for(lambda: _champion_alias(stack) == other, "MLflow's alias to follow", 60)
+    assert stack.run("rollback", MODEL).code == 0
