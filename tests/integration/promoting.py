@@ -1,0 +1,30 @@
+"""What a second process does in the tests of releases; imports no more than that needs, so that it starts fast."""
+
+import os
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+from flows import releases
+from registry.errors import VersionConflict
+from registry.ledger.ledger import Ledger
+
+
+def promote_together(url: str, catalog: Path, version: int, barrier: Barrier, found: "Queue[str]") -> None:
+    """Promote a version when the other process does too, both expecting generation 1; tell what came of it."""
+    ledger = Ledger(url)
+    ledger.routes()  # connected before the start
+    barrier.wait(60)
+    try:
+        releases.promote(ledger, catalog, "digits", version, actor=str(version), reason="", expected_generation=1)
+    except VersionConflict:
+        found.put("conflict")
+    else:
+        found.put("success")
+
+
+def promote_in_turn(url: str, catalog: Path, versions: tuple[int, int], rounds: int) -> None:
+    """Promote two versions in turn, whatever is live."""
+    ledger = Ledger(url)
+    for version in versions * rounds:
+        releases.promote(ledger, catalog, "digits", version, actor=str(os.getpid()), reason="")
