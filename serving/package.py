@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import serving
-from registry.errors import RegistryError
+from registry.errors import RegistryError, TransientError
 from registry.plugins import RUNTIMES, describe_plugin
 from registry.records.model import ModelVersion
 from registry.records.release import CatalogEntry
@@ -49,6 +49,7 @@ def build_bento(version: ModelVersion, artifact_folder: Path, bento_home: Path) 
     Raises:
         PluginNotFound: the version's runtime is not known here.
         RegistryError: BentoML could not build it; the message holds the end of its output.
+        TransientError: it did not finish in time.
     """
     tag = bento_tag(version.model, version.version)
     name, _, number = tag.partition(":")
@@ -74,16 +75,19 @@ def _build(scratch: Path, version: ModelVersion, artifact_folder: Path, record: 
     context, store = scratch / "context", scratch / "store"
     _fill(context, version, artifact_folder)
     (context / "version.json").write_text(record, encoding="utf-8")
-    answer = subprocess.run(
-        [sys.executable, "-P", str(_TEMPLATE / "build.py"), str(context), str(store)],
-        env=bento_environment(scratch / "home"),
-        cwd=scratch,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=_BUILD_TIMEOUT_S,
-        check=False,
-    )
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-P", str(_TEMPLATE / "build.py"), str(context), str(store)],
+            env=bento_environment(scratch / "home"),
+            cwd=scratch,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_BUILD_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TransientError(f"BentoML did not build {version.model} within {_BUILD_TIMEOUT_S:.0f} s") from error
     if answer.returncode != 0:
         end = "\n".join(answer.stdout.strip().splitlines()[-_LOG_LINES:])
         raise RegistryError(f"BentoML could not build version {version.version} of {version.model}:\n{end}")

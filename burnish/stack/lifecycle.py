@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -12,12 +13,14 @@ from burnish.stack.health import Health
 from burnish.stack.log_file import last_lines
 from burnish.stack.plan import (
     PLAN_FILE,
+    STATE_FILE,
     Part,
     ProcessId,
     StackPlan,
     SupervisorState,
     read_plan,
     read_state,
+    run_folder,
     write_record,
 )
 from burnish.stack.ports import check_ports
@@ -65,11 +68,10 @@ def start(plan: StackPlan, on_ready: OnReady, wait_s: float = START_WAIT_S) -> N
     plan.run_folder.mkdir(parents=True, exist_ok=True)
     plan.log_folder.mkdir(parents=True, exist_ok=True)
     write_record(plan.run_folder / PLAN_FILE, plan)
-    try:
+    with ExitStack() as undo:  # also when a person interrupts: a stack that is half up helps nobody
+        undo.callback(stop, plan.home)
         _await_ready(plan, _launch(plan), on_ready, wait_s)
-    except BaseException:  # also when a person interrupts: a stack that is half up helps nobody
-        stop(plan.home)
-        raise
+        undo.pop_all()
 
 
 def stop(home: Path) -> bool:
@@ -85,11 +87,19 @@ def stop(home: Path) -> bool:
         bound = max(part.stop_seconds for part in plan.parts) if plan else 0.0
         supervisor.terminate()
         psutil.wait_procs([supervisor], timeout=bound + _STOP_SPARE_S)
-    stray = leftovers(home)
-    if left := end([*seen, *stray]):
+    ran = bool(seen)
+    _end(seen)
+    while stray := leftovers(home):  # again, since a supervisor that was not known may have started one more
+        ran = True
+        _end(stray)
+    (run_folder(home) / STATE_FILE).unlink(missing_ok=True)
+    return ran
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    if left := end(processes):
         pids = ", ".join(str(process.pid) for process in left)
         raise BurnishError(f"these processes of the stack could not be ended: {pids}; end them by hand")
-    return bool(seen or stray)
 
 
 def _launch(plan: StackPlan) -> "subprocess.Popen[bytes]":

