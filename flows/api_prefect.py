@@ -34,7 +34,7 @@ class Deployments:
             {"parameters": parameters, "idempotency_key": key},
         )
         if started.status_code in _REFUSED_PARAMETERS:
-            raise InputError(f"the deployment {name}/{name} refuses its parameters: {started.text}")
+            raise InputError(f"the deployment {name}/{name} refuses its parameters: {started.text[:500]}")
         return self._flow_run(self._body(started))
 
     def find(self, *, run_id: str | None, key: str) -> FlowRun | None:

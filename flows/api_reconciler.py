@@ -77,8 +77,9 @@ class Reconciler:
     def _run(self) -> None:
         while not self._stopping.is_set():
             found = self.look()
-            if found != self.findings:
-                _log.info("mirrors %s; notes: %s", found.mirrors, "; ".join(found.notes) or "none")
+            for note in found.notes:
+                if note not in self.findings.notes:
+                    _log.warning(note)
             self.findings = found
             self._due.wait(INTERVAL_S)
             self._due.clear()

