@@ -83,6 +83,11 @@ class Batcher:
         self._waiting: deque[_Waiting] = deque()
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a run."""
+        return len(self._waiting)
+
     async def submit(self, inputs: Arrays, rows: int, gone: Gone | None = None) -> Arrays:
         """Compute one request's outputs, alone or in a batch with others.
 

@@ -73,7 +73,7 @@ class Worker:
                 "generation": live.entry.generation,
                 "champion": live.champion,
                 "versions": sorted(live.slots),
-                "error": None,
+                "error": next((slot.failure for slot in live.answering() if slot.failure), None),
             }
             for name, live in self.live.models.items()
         }

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.doors.rest import DoorServer, RestDoor
+from serving.doors.rest import RestDoor
 from serving.engine.catalog import write_entry
 from serving.engine.worker import Worker
 from serving.settings import EngineSettings
@@ -265,32 +265,5 @@ def test_no_body_makes_a_5xx(world: FakeWorld, tmp_path: Path, documents: list[b
                 reply = await client.post(INFER, content=document)
                 assert reply.status_code in (200, 400), document
                 assert reply.status_code == 200 or reply.json()["error"]
-
-    run(work())
-
-
-def test_the_server_answers_over_a_socket_and_finishes_what_is_in_flight(world: FakeWorld, worker: Worker) -> None:
-    session = world.sessions[VERSIONS[0].artifact.sha256]
-
-    async def work() -> None:
-        await worker.start()
-        server = DoorServer(RestDoor(worker, MAX_BODY_BYTES), drain_seconds=10)
-        port = await server.open("127.0.0.1", 0)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            assert (await client.post(INFER, json=body())).status_code == 200
-            session.running.clear()
-            session.may_run.clear()
-            many = {"inputs": [{**X, "shape": [500, 2], "data": [1] * 1000}]}
-            in_flight = asyncio.create_task(client.post(INFER, json=many))
-            await until(session.running.is_set)
-            closing = asyncio.create_task(server.close())
-            await asyncio.sleep(0.3)
-            assert not closing.done()
-            session.may_run.set()
-            assert (await in_flight).status_code == 200
-            await closing
-            with pytest.raises(httpx.ConnectError):
-                await client.get("/v2/health/live")
-        await worker.stop()
 
     run(work())
