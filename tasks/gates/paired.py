@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from registry.records.benchmark import Interval
 from registry.records.gate import PairedTest, Verdict
@@ -145,8 +145,13 @@ def _tail_probability(rate: float, need: Counts, samples: int, margin: float) ->
     first, last = max(0, int(samples * loss_rate - spread)), min(samples, int(samples * loss_rate + spread))
     losses = np.arange(first, last + 1)
     losses = losses[need[losses] <= samples]
-    enough = stats.binom.sf(need[losses] - 1, samples - losses, rate / (1 - loss_rate))
-    return float(np.sum(stats.binom.pmf(losses, samples, loss_rate) * enough))
+    others = samples - losses
+    log_ways = special.gammaln(samples + 1) - special.gammaln(losses + 1) - special.gammaln(others + 1)
+    these_losses = np.exp(log_ways + losses * math.log(loss_rate) + others * math.log1p(-loss_rate))
+    # Given the losses, wins are binomial among the other samples; bdtrc(k, ...) is the probability of more than k.
+    win_rate = min(1.0, rate / (1 - loss_rate))
+    enough = np.where(need[losses] > 0, special.bdtrc(need[losses] - 1, others, win_rate), 1.0)
+    return float(np.sum(these_losses * enough))
 
 
 def difference_interval(losses: int, wins: int, samples: int, *, confidence: float) -> Interval:
