@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from burnish.errors import InputError, RemoteError, RemoteUnreachable
 from burnish.replies import Optimization
 from flows.api_app import build_app
 from registry.records.gate import GateDecision, RuleOutcome, Verdict
+from registry.records.observation import DriftReport
 from registry.records.release import OptimizationState
 from tests.unit.burnish.bridge import CONTROL, GATEWAY, answer_with, by_host, to_app
 from tests.unit.flows.api_stack import FakeStack, fake_stack
@@ -179,6 +181,34 @@ def test_watching(client: Client, stack: FakeStack) -> None:
     client.feedback("digits", "r1", np.array([3, 4]))
     assert stack.platform.ledger.feedback("digits")[0].labels == (3, 4)
     assert client.status().models == 1
+
+
+def test_drift_reports_come_newest_first_with_their_page(client: Client, stack: FakeStack, tmp_path: Path) -> None:
+    stack.register()
+    assert client.drift_reports("digits") == ()
+    page = tmp_path / "page"
+    page.mkdir()
+    (page / "drift.html").write_text("<h1>drift</h1>")
+    digest = stack.platform.artifacts.put(page)
+    for hour, drifted in ((1, False), (2, True)):
+        stack.platform.ledger.add_drift_report(
+            DriftReport(
+                model="digits",
+                version=1,
+                created_at=datetime(2026, 1, 1, hour, tzinfo=UTC),
+                requests=3,
+                samples=30,
+                columns=(),
+                share_drifted=0.5,
+                drifted=drifted,
+                report=digest,
+            )
+        )
+    newest, oldest = client.drift_reports("digits")
+    assert (newest.drifted, oldest.drifted, newest.samples) == (True, False, 30)
+    assert httpx.get(str(newest.report_url)).text == "<h1>drift</h1>"
+    with pytest.raises(RemoteError, match="there is no model 'other'"):
+        client.drift_reports("other")
 
 
 def test_a_stack_that_is_not_up_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
