@@ -1,5 +1,6 @@
 """Compare a candidate's outputs with the source model's, value by value."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy.typing as npt
 
 from registry.errors import CandidateError
 from registry.records.optimization import NumericalComparison
-from serving.runtime import Array, Arrays
+from serving.runtime import Array
 
 RELATIVE_TOLERANCE = 1e-3
 """Of the reference's value. Source: the default of torch.onnx's verification; float32 kernels that add in another order
@@ -30,7 +31,7 @@ class Difference:
     within_tolerance: bool
 
 
-def compare(reference: Arrays, candidate: Arrays) -> NumericalComparison:
+def compare(reference: Mapping[str, Array], candidate: Mapping[str, Array]) -> NumericalComparison:
     """Compare all outputs and name the worst output and the worst sample.
 
     Equivalent means that every float is within 1e-3 of its size plus 1e-4 of its output's root mean square, and every

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from registry.records.model import Datatype, Signature, TensorSpec
 from serving.runtime import Array, Arrays, Session
 
+Floats = npt.NDArray[np.float32]
 WEIGHTS = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
 
 
@@ -34,12 +36,13 @@ class ArraySession(Session):
         """Nothing to free."""
 
 
-def dense(x: Array) -> Array:
+def dense(x: Array) -> Floats:
     """A linear layer, sample by sample: no answer depends on another sample."""
-    return np.stack([row @ WEIGHTS for row in x])
+    return np.stack([row @ WEIGHTS for row in x.astype(np.float32)])
 
 
-def dense_dynamic_int8(x: Array) -> Array:
+def dense_dynamic_int8(x: Array) -> Floats:
     """A linear layer whose input is quantized with one scale for the whole batch."""
-    step = np.abs(x).max() / 127
-    return np.asarray((np.round(x / step) * step) @ WEIGHTS, np.float32)
+    floats = x.astype(np.float32)
+    step = np.abs(floats).max() / 127
+    return np.asarray((np.round(floats / step) * step) @ WEIGHTS, np.float32)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from registry.errors import CandidateError
+from serving.runtime import Array
 from tasks.gates.numerics import compare
 
 BASE = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
@@ -79,6 +80,6 @@ def test_all_zeros_and_single_numbers_are_compared() -> None:
         ({"y": np.where(BASE[9, 3] == BASE, -np.inf, BASE)}, "holds -inf in sample 9"),
     ],
 )
-def test_outputs_that_cannot_be_compared_lose_the_candidate(candidate: dict[str, np.ndarray], words: str) -> None:  # type: ignore[type-arg]
+def test_outputs_that_cannot_be_compared_lose_the_candidate(candidate: dict[str, Array], words: str) -> None:
     with pytest.raises(CandidateError, match=words):
-        compare({"y": BASE}, candidate)  # type: ignore[arg-type]
+        compare({"y": BASE}, candidate)

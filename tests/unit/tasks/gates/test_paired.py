@@ -126,7 +126,7 @@ def test_a_candidate_worse_by_the_margin_passes_no_more_often_than_alpha(win_rat
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("samples", "margin", "win_rate"),
-    list(itertools.product([60, 320, 898, 2000], [0.01, 0.05], [0.0, 0.003, 0.05, 0.3])),
+    list(itertools.product([60, 320, 898], [0.01, 0.05], [0.0, 0.003, 0.05])),
 )
 def test_error_rate_at_the_boundary(samples: int, margin: float, win_rate: float) -> None:
     passed = wrong_passes(3_000, samples, margin, win_rate, seed=1)

@@ -23,7 +23,7 @@ IMAGES = signature(("image", "FP32", (None, 1, 2, 2)))
 ROW = np.arange(20, dtype=np.float32).reshape(5, 1, 2, 2)
 
 
-def load(folder: Path, asked: Signature = IMAGES, **arrays: object) -> Dataset:
+def load(folder: Path, asked: Signature, arrays: dict[str, object]) -> Dataset:
     np.savez(folder / "set.npz", allow_pickle=True, **arrays)  # type: ignore[arg-type]
     return load_dataset(folder / "set.npz", asked)
 
@@ -64,7 +64,7 @@ def test_take_keeps_samples_together() -> None:
 )
 def test_safe_types_are_converted(tmp_path: Path, found: str, wanted: str) -> None:
     values = np.array([[0, 1, 1], [1, 0, 1]], dtype=found)
-    loaded = load(tmp_path, signature(("x", wanted, (None, 3))), x=values)
+    loaded = load(tmp_path, signature(("x", wanted, (None, 3))), {"x": values})
     assert loaded.inputs["x"].dtype == Datatype(wanted).numpy_name
     assert loaded.inputs["x"].tolist() == [[0, 1, 1], [1, 0, 1]]
 
@@ -83,7 +83,7 @@ def test_safe_types_are_converted(tmp_path: Path, found: str, wanted: str) -> No
 )
 def test_lossy_types_are_refused(tmp_path: Path, values: object, wanted: str, words: str) -> None:
     with pytest.raises(InputError) as refused:
-        load(tmp_path, signature(("x", wanted, (None, 3))), x=values)
+        load(tmp_path, signature(("x", wanted, (None, 3))), {"x": values})
     assert words in str(refused.value) and "'x'" in str(refused.value)
 
 
@@ -108,31 +108,31 @@ def test_lossy_types_are_refused(tmp_path: Path, values: object, wanted: str, wo
 )
 def test_wrong_arrays_are_named(tmp_path: Path, arrays: dict[str, object], words: str) -> None:
     with pytest.raises(InputError) as refused:
-        load(tmp_path, **arrays)
+        load(tmp_path, IMAGES, arrays)
     assert words in str(refused.value)
     assert str(tmp_path / "set.npz") in str(refused.value)
 
 
 def test_sizes_that_vary_take_any_size(tmp_path: Path) -> None:
     asked = signature(("tokens", "INT64", (None, None)), ("mask", "BOOL", (None, None)))
-    loaded = load(tmp_path, asked, tokens=np.ones((4, 7), np.int32), mask=np.ones((4, 7), bool))
+    loaded = load(tmp_path, asked, {"tokens": np.ones((4, 7), np.int32), "mask": np.ones((4, 7), bool)})
     assert loaded.inputs["tokens"].shape == (4, 7)
 
 
 def test_a_model_without_an_axis_for_samples_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no axis for samples"):
-        load(tmp_path, signature(("x", "FP32", ())), x=np.ones(3, np.float32))
+        load(tmp_path, signature(("x", "FP32", ())), {"x": np.ones(3, np.float32)})
 
 
 def test_a_fixed_batch_needs_a_multiple_of_it(tmp_path: Path) -> None:
     asked = signature(("x", "FP32", (2, 3)))
-    assert len(load(tmp_path, asked, x=np.ones((4, 3), np.float32))) == 4
+    assert len(load(tmp_path, asked, {"x": np.ones((4, 3), np.float32)})) == 4
     with pytest.raises(InputError, match="exactly 2 at a time"):
-        load(tmp_path, asked, x=np.ones((5, 3), np.float32))
+        load(tmp_path, asked, {"x": np.ones((5, 3), np.float32)})
 
 
 def test_an_input_may_be_named_label(tmp_path: Path) -> None:
-    loaded = load(tmp_path, signature(("label", "FP32", (None, 2))), label=np.ones((3, 2), np.float32))
+    loaded = load(tmp_path, signature(("label", "FP32", (None, 2))), {"label": np.ones((3, 2), np.float32)})
     assert loaded.labels is None and loaded.inputs["label"].shape == (3, 2)
 
 
