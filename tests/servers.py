@@ -111,18 +111,20 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             path.chmod(path.stat().st_mode | 0o011)
         shutil.chown(folder, "postgres")
         prefix = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]
-    (port,) = free_ports(1)
     data = str(folder / "data")
     initdb = [*prefix, str(POSTGRES_BIN / "initdb"), "-D", data, "-U", "burnish", "--auth=trust", "--no-sync"]
     subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=folder, timeout=60)
+    (port,) = free_ports(1)
     options = ["-h", "127.0.0.1", "-p", str(port), "-c", "unix_socket_directories=", "-c", "fsync=off"]
     server = [*prefix, str(POSTGRES_BIN / "postgres"), "-D", data, *options]
-    process = subprocess.Popen(server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(server, stdout=log, stderr=log, cwd=folder)
     try:
-        wait_for(lambda: _accepts(port), "Postgres")
+        wait_for(lambda: process.poll() is not None or _accepts(port), "Postgres", 60)
+        assert process.poll() is None, (folder / "log").read_text()
         yield f"postgresql+psycopg://burnish@127.0.0.1:{port}/postgres"
     finally:
-        process.send_signal(signal.SIGINT)  # fast shutdown: SIGTERM would wait for open connections
+        process.send_signal(signal.SIGINT)  # a fast shutdown: SIGTERM would wait for open connections
         process.wait(30)
 
 
@@ -142,5 +144,5 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     server: str = request.getfixturevalue("postgres_url")
     name = f"ledger_{uuid4().hex}"
     with psycopg.connect(server.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())
     return server.rsplit("/", 1)[0] + f"/{name}"

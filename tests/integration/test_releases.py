@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from registry.store.base import CHAMPION
 from registry.store.location import ArtifactLocation
 from registry.store.memory import MemoryStore
 from registry.store.mlflow import MlflowStore
-from serving.engine.catalog import read_entry
+from serving.engine.catalog import read_entry, write_entry
 from tests.drafts import draft, served
 from tests.integration.processes import free_ports, wait_for
 from tests.integration.promoting import promote_in_turn, promote_together
@@ -109,7 +110,29 @@ def test_two_processes_promoting_at_once_one_success_one_conflict(
     assert_agree(ledger, catalog)
 
 
-def test_the_catalog_never_goes_back_to_an_older_generation(ledger: Ledger, ledger_url: str, catalog: Path) -> None:
+def test_a_publisher_that_was_slow_does_not_undo_a_newer_generation(
+    ledger: Ledger, catalog: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = threading.Thread(
+        target=releases.promote, args=(ledger, catalog, "digits", 2), kwargs={"actor": "ben", "reason": ""}
+    )
+
+    def write_late(folder: Path, written: CatalogEntry) -> None:
+        if written.generation == 1:  # read from the ledger already; now another promotion comes in between
+            second.start()
+            second.join(0.5)
+        write_entry(folder, written)
+
+    monkeypatch.setattr(releases, "write_entry", write_late)
+    releases.promote(ledger, catalog, "digits", 1, actor="ana", reason="")
+    second.join(30)
+    assert entry(catalog).generation == 2
+    assert_agree(ledger, catalog)
+
+
+def test_readers_see_generations_in_order_while_processes_promote(
+    ledger: Ledger, ledger_url: str, catalog: Path
+) -> None:
     ledger.admit("digits", served(4))
     releases.publish(ledger, catalog, "digits")
     processes = [
