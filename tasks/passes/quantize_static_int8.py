@@ -1,9 +1,9 @@
 """Static int8 for ONNX Runtime: unsigned activations, signed weights per channel, in Q/DQ form."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,11 @@ from pydantic import Field
 
 from registry.errors import CandidateError
 from registry.plugins import knob
-from registry.records.model import ArtifactFormat, Signature
+from registry.records.model import ArtifactFormat
 from tasks.optimizer.base import Artifact, Pass, PassContext, Stage
+from tasks.optimizer.calibration import calibration_batches
 from tasks.optimizer.onnx_preparation import nodes_of_layers, operators, prepare
 
-_BATCH = 32
 _METHODS = {
     "minmax": CalibrationMethod.MinMax,
     "entropy": CalibrationMethod.Entropy,
@@ -62,7 +62,7 @@ class QuantizeStaticInt8(Pass):
             quantize_static(
                 prepared,
                 produced.file,
-                CalibrationBatches(context.calibration, artifact.signature, self.samples),
+                CalibrationReader(calibration_batches(context.calibration, artifact.signature, self.samples)),
                 quant_format=QuantFormat.QDQ,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
@@ -76,20 +76,13 @@ class QuantizeStaticInt8(Pass):
         return produced
 
 
-class CalibrationBatches(CalibrationDataReader):  # type: ignore[misc]  # the library ships no types
-    """Hands out calibration samples in batches of one size, as the histograms need; a rest is left out."""
+class CalibrationReader(CalibrationDataReader):  # type: ignore[misc]  # the library ships no types
+    """Hands out batches in the way that the library asks for them."""
 
-    def __init__(self, inputs: Mapping[str, npt.NDArray[np.generic]], signature: Signature, samples: int) -> None:
-        """Take at most ``samples`` samples of each input."""
-        self._inputs = {spec.name: inputs[spec.name][:samples] for spec in signature.inputs}
-        fixed = signature.inputs[0].shape[0]
-        count = len(self._inputs[signature.inputs[0].name])
-        self._size = min(_BATCH, count) if fixed is None else fixed
-        self._starts: Iterator[int] = iter(range(0, count - self._size + 1, self._size))
+    def __init__(self, batches: Iterator[dict[str, npt.NDArray[np.generic]]]) -> None:
+        """Wrap batches by input name."""
+        self._batches = batches
 
-    def get_next(self) -> dict[str, Any] | None:
-        """Return the next batch by input name, None at the end."""
-        start = next(self._starts, None)
-        if start is None:
-            return None
-        return {name: values[start : start + self._size] for name, values in self._inputs.items()}
+    def get_next(self) -> dict[str, npt.NDArray[np.generic]] | None:
+        """Return the next batch, None at the end."""
+        return next(self._batches, None)
