@@ -65,6 +65,7 @@ class Workshop:
         job = self._job(candidate, product, left, timeout_s)
         limits = Limits(timeout_s, self.config.candidate_memory_mib, threads=job.threads)
         work = folder / "work"
+        work.mkdir()
         try:
             value = run_child(CANDIDATE_CHILD, job.model_dump(mode="json"), workspace=work, limits=limits)
             outcome = CandidateOutcome.model_validate(value)
