@@ -1,8 +1,8 @@
-"""Figures in the words of reasons and reports: units, and as many digits as the figure has."""
+"""Figures in the words of reasons and reports: units, and three digits."""
 
 
 def milliseconds(value: float) -> str:
-    """``0.0531`` is ``0.053 ms``."""
+    """``0.05312`` is ``0.0531 ms``."""
     return f"{_digits(value)} ms"
 
 
@@ -17,24 +17,25 @@ def percent(share: float) -> str:
 
 
 def data_size(size_bytes: float) -> str:
-    """``2500000`` is ``2.4 MiB``."""
-    for unit in ("bytes", "KiB", "MiB"):
+    """``2500000`` is ``2.38 MiB``."""
+    if size_bytes < 1024:
+        return f"{size_bytes:.0f} bytes"
+    for unit in ("KiB", "MiB"):
+        size_bytes /= 1024
         if size_bytes < 1024:
             return f"{_digits(size_bytes)} {unit}"
-        size_bytes /= 1024
+    size_bytes /= 1024
     return f"{_digits(size_bytes)} GiB"
 
 
 def mebibytes(value: float) -> str:
-    """``12.34`` is ``12 MiB``."""
+    """``12.34`` is ``12.3 MiB``."""
     return data_size(value * 2**20)
 
 
 def _digits(value: float) -> str:
-    """Three digits where the first is 1, otherwise two; never an exponent."""
+    """Three significant digits, never an exponent."""
     if value == 0:
         return "0"
-    leading = f"{abs(value):e}"
-    exponent = int(leading.split("e")[1])
-    digits = 3 if leading[0] == "1" else 2
-    return f"{round(value, digits - 1 - exponent):,.{max(0, digits - 1 - exponent)}f}"
+    decimals = 2 - int(f"{abs(value):.2e}".split("e")[1])
+    return f"{round(value, decimals):,.{max(0, decimals)}f}"
