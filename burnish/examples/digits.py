@@ -3,7 +3,8 @@
 Shape legend: n samples, c channels, h height, w width, k classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,10 +134,25 @@ def _corrupt(y_n: Labels, share: float, seed: int) -> Labels:
     return corrupted
 
 
+@contextmanager
+def _reproducible(seed: int) -> Iterator[None]:
+    """Seed torch and use one thread, then put both back.
+
+    Sums over threads differ in their last bits; and so small a network gains nothing from a second thread.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _fit(x_nchw: Images, y_n: Labels, seed: int, epochs: int) -> DigitsNet:
     x, y = torch.from_numpy(x_nchw), torch.from_numpy(y_n)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with _reproducible(seed):
         net = DigitsNet().train()
         steps = epochs * -(-len(x) // _BATCH_SIZE)
         optimizer = torch.optim.AdamW(net.parameters(), lr=_LEARNING_RATE, weight_decay=1e-2)
@@ -144,7 +160,8 @@ def _fit(x_nchw: Images, y_n: Labels, seed: int, epochs: int) -> DigitsNet:
         for _ in range(epochs):
             for batch in torch.randperm(len(x)).split(_BATCH_SIZE):
                 optimizer.zero_grad()
-                nn.functional.cross_entropy(net(x[batch]), y[batch], label_smoothing=_LABEL_SMOOTHING).backward()
+                loss = nn.functional.cross_entropy(net(x[batch]), y[batch], label_smoothing=_LABEL_SMOOTHING)
+                loss.backward()
                 optimizer.step()
                 schedule.step()
     return net.eval()

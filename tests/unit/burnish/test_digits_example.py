@@ -38,10 +38,11 @@ def test_a_trained_network_reads_unseen_digits(split: Split, trained: digits.Dig
     assert (predict_digits(trained, split.evaluation_x) == split.evaluation_y).mean() >= 0.97
 
 
-def test_the_same_seed_gives_the_same_network_and_leaves_the_random_state_alone() -> None:
-    before = torch.get_rng_state()
+def test_the_same_seed_gives_the_same_network_and_leaves_the_state_of_torch_alone() -> None:
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
     first, second, other = (train_digits(seed, epochs=1).state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["head.weight"], other["head.weight"])
 

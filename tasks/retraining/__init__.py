@@ -1,0 +1,1 @@
+"""Retraining: a user's training function, called in a process of its own."""
