@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.export import Dim, ExportedProgram
 
@@ -34,7 +35,8 @@ def push(  # noqa: PLR0913 - the one call that takes a model all the way, each p
     Args:
         module: the model; it is exported in eval mode and left as it was.
         name: the model's name in the registry.
-        example_inputs: a tensor, a tuple of tensors in the order of ``forward``'s parameters, or a dict by their names.
+        example_inputs: a tensor or array, a tuple of them in the order of ``forward``'s parameters, or a dict by
+            their names.
         evaluation: a path (.npz or .parquet), a dict of arrays by input name (and ``label``), a pair (inputs, labels),
             or one array where there are no labels.
         calibration: inputs that passes may look at, in the same forms; never labels.
@@ -72,7 +74,8 @@ def export_module(module: torch.nn.Module, example_inputs: Any) -> ExportedProgr
 
     Args:
         module: exported in eval mode and left as it was.
-        example_inputs: a tensor, a tuple of tensors in the order of ``forward``'s parameters, or a dict by their names.
+        example_inputs: a tensor or array, a tuple of them in the order of ``forward``'s parameters, or a dict by
+            their names.
 
     Raises:
         InputError: the module cannot be exported.
@@ -114,7 +117,7 @@ def _batch_axes(bound: inspect.BoundArguments) -> dict[str, dict[int, Any]] | No
 
 def _bind(module: torch.nn.Module, example_inputs: Any) -> inspect.BoundArguments:  # noqa: ANN401
     """Name every example input by the parameter of ``forward`` that takes it: so the model's inputs are named."""
-    if isinstance(example_inputs, torch.Tensor):
+    if isinstance(example_inputs, torch.Tensor | np.ndarray):
         example_inputs = (example_inputs,)
     signature = inspect.signature(module.forward)
     try:
@@ -125,8 +128,10 @@ def _bind(module: torch.nn.Module, example_inputs: Any) -> inspect.BoundArgument
     except TypeError as error:
         raise InputError(f"example_inputs do not fit forward{signature}: {error}") from error
     for name, value in bound.arguments.items():
-        if not isinstance(value, torch.Tensor):
-            raise InputError(f"example_inputs: {name} is a {type(value).__name__}; every input must be a tensor")
+        if not isinstance(value, torch.Tensor | np.ndarray):
+            kind = type(value).__name__
+            raise InputError(f"example_inputs: {name} is a {kind}; every input must be a tensor or an array")
+        bound.arguments[name] = torch.as_tensor(value)
     if not bound.arguments:
         raise InputError("example_inputs is empty; a model needs at least one input")
     return bound

@@ -48,6 +48,9 @@ class Progress:
         self._seen.add(result.candidate.id)
         if result.status not in _OPEN:
             self._done.add(result.candidate.id)
+        if result.status is CandidateStatus.PENDING:
+            self.status = self.status.model_copy(update={"candidates_total": len(self._seen)})
+            return
         self._save(candidates_done=len(self._done), candidates_total=len(self._seen), message=result.candidate.label)
 
     def keep_result(self, digest: str) -> None:

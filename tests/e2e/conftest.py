@@ -46,7 +46,7 @@ class Pusher:
     client: Client
     split: Split
 
-    def __call__(self, net: nn.Module, name: str = MODEL) -> Optimization:
+    def __call__(self, net: nn.Module, name: str = MODEL, *, wait: bool = True) -> Optimization:
         return push(
             net,
             name,
@@ -54,6 +54,7 @@ class Pusher:
             evaluation=(self.split.evaluation_x, self.split.evaluation_y),
             calibration=self.split.calibration_x,
             config=QUICK,
+            wait=wait,
             client=self.client,
         )
 

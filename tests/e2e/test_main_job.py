@@ -120,11 +120,11 @@ class Touch:
 
 
 def test_an_evaluation_set_of_object_arrays_is_refused(stack: StackUnderTest, client: Client, tmp_path: Path) -> None:
-    import_free = tmp_path / "model.onnx"
-    import_free.write_bytes(b"\x08\x07 truncated")
+    truncated = tmp_path / "model.onnx"
+    truncated.write_bytes(b"\x08\x07 truncated")
     evaluation = tmp_path / "evaluation.npz"
     np.savez(evaluation, image=np.array([{"a": 1}], dtype=object))
-    pushed = stack.run("push", str(import_free), "objects", "--eval", str(evaluation))
+    pushed = stack.run("push", str(truncated), "objects", "--eval", str(evaluation))
     assert pushed.code == 2, pushed.out + pushed.err
     assert "objects" not in [model.name for model in client.models().models]
 
@@ -156,3 +156,63 @@ def test_promote_and_roll_back_while_prefect_and_mlflow_are_dead(
     wait_for(lambda: stack.part("mlflow")["healthy"] and stack.part("prefect")["healthy"], "both to be back", 120)
     wait_for(lambda: _champion_alias(stack) == other, "MLflow's alias to follow", 60)
     assert stack.run("rollback", MODEL).code == 0
+
+
+def test_retraining_on_labelled_requests_makes_the_next_version(
+    stack: StackUnderTest, client: Client, split: Split, first_version: Optimization
+) -> None:
+    before = {one.id for one in client.optimizations(MODEL)}
+    for start in range(0, 160, 8):
+        rows = slice(start, start + 8)
+        answered = client.predict(MODEL, {"image": split.train_x[rows]})
+        client.feedback(MODEL, answered.request_id, split.train_y[rows].tolist())
+    time.sleep(3)  # the engine's capture is flushed within two seconds
+    client.retrain(MODEL)
+    wait_for(lambda: len(client.optimizations(MODEL)) > len(before), "the optimization of the new model", 180)
+    (new,) = [one for one in client.optimizations(MODEL) if one.id not in before]
+    ended = client.wait(new.id, timeout_s=300)
+    assert ended.released or ended.refused, ended
+    assert ended.rules
+
+
+def test_a_flow_killed_between_register_and_release_leaves_a_consistent_stack(
+    stack: StackUnderTest, client: Client, pusher: Pusher, split: Split, first_version: Optimization
+) -> None:
+    live = client.versions(MODEL).champion
+    known = {found.number for found in client.versions(MODEL).versions}
+    optimization = pusher(train_digits(seed=2), wait=False)
+    wait_for(lambda: client.optimization(optimization.id).stage == "build Bento", "the version to be registered", 300)
+    kill_tree(flow_process(stack))
+    assert client.wait(optimization.id, timeout_s=60).state == "failed"
+    assert stack.run("down").code == 0
+    assert stack.run("up").code == 0
+    (orphan,) = {found.number for found in client.versions(MODEL).versions} - known
+    wait_for(lambda: any("never released" in note for note in client.status().notes), "the note", 60)
+    status = stack.run("status", "--json")
+    assert status.code == 0
+    assert any(f"version {orphan} is registered but was never released" in note for note in status.json["notes"])
+    assert client.versions(MODEL).champion == live
+    assert client.predict(MODEL, {"image": split.evaluation_x[:1]}).version == live
+
+
+def test_down_leaves_no_process(stack: StackUnderTest) -> None:
+    assert stack.run("down").code == 0
+    marker = f"BURNISH_HOME={stack.home}".encode()
+    left = [pid for pid in psutil.pids() if marker in environment_of(pid)]
+    assert left == []
+    assert stack.run("status", "--json").code == 3
+
+
+def environment_of(pid: int) -> bytes:
+    """The environment that a process was started with; empty if it is gone or not ours."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def flow_process(stack: StackUnderTest) -> int:
+    """The process that runs the one flow that is running: the runner's child."""
+    runner = psutil.Process(stack.part("runner")["pid"])
+    (child,) = [one for one in runner.children() if any("prefect" in word for word in one.cmdline())]
+    return child.pid
