@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 import resource
+import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -51,9 +52,10 @@ def peak_memory_mib(work: Callable[[], None], log: Path, *, timeout_s: float) ->
 
 
 def _work_and_tell(work: Callable[[], None], log: Path, sender: Connection) -> None:
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
+    # Of this fork, until it ends: what Python prints and what libraries print.
+    sys.stdout = sys.stderr = log.open("w", encoding="utf-8", buffering=1)
+    os.dup2(sys.stderr.fileno(), 1)
+    os.dup2(sys.stderr.fileno(), 2)
     process = psutil.Process()
     before = process.memory_info().rss - _program_bytes(process)
     try:

@@ -75,6 +75,7 @@ def benchmark(items: tuple[BenchItem, ...], inputs: Arrays, plan: Plan, workspac
     remaining, failures = list(items), dict[str, str]()
     while remaining:
         folder = workspace / f"run-{len(failures) + 1}"
+        (folder / TURN_FILE).unlink(missing_ok=True)
         job = BenchJob(items=tuple(remaining), inputs=inputs_file, plan=plan)
         answered = ask_child(
             "tasks.bench.child", job.model_dump(mode="json"), workspace=folder, limits=_limits(plan, len(remaining))
