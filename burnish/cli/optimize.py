@@ -1,6 +1,5 @@
 """``burnish optimize``: find the fastest right version of a model on files alone, without a stack."""
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +19,9 @@ from registry.errors import InputError
 from registry.records.optimization import OptimizationConfig, OptimizationResult
 from tasks.optimizer.base import Artifact
 from tasks.optimizer.dataset import Dataset, load_dataset
-from tasks.optimizer.output import BEST_FOLDER, RESULT_FILE, Output, check_free
+from tasks.optimizer.output import BEST_FOLDER, RESULT_FILE, check_free
 from tasks.optimizer.progress import OnEvent
+from tasks.optimizer.report import REPORT_FILE
 from tasks.optimizer.search import SearchRequest
 from tasks.optimizer.search import optimize as search
 from tasks.optimizer.source import take_in
@@ -57,22 +57,19 @@ def optimize(  # noqa: PLR0913 - one parameter an option
     """
     asked = parse_config(read_config(config, budget_minutes=budget, policy=policy))
     check_free(out)
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, _watched(quiet=as_json) as on_event:
         source = take_in(model, Path(temporary))
-        sets = _load_sets(source, evaluation, calibration)
-        output = Output(out)
-        source = _keep(source, output.folder / "source")
-    request = SearchRequest(
-        source=source,
-        evaluation=sets[0],
-        evaluation_digest=file_digest(evaluation),
-        calibration=sets[1],
-        calibration_digest=file_digest(calibration) if calibration else None,
-        config=asked,
-        out=output.folder,
-        cache=output.folder / "cache",
-    )
-    with _watched(quiet=as_json) as on_event:
+        evaluated, calibrated = _load_sets(source, evaluation, calibration)
+        request = SearchRequest(
+            source=source,
+            evaluation=evaluated,
+            evaluation_digest=file_digest(evaluation),
+            calibration=calibrated,
+            calibration_digest=file_digest(calibration) if calibration else None,
+            config=asked,
+            out=out,
+            cache=out / "cache",
+        )
         result = search(request, on_event)
     if as_json:
         click.echo(result.model_dump_json(indent=2))
@@ -120,12 +117,6 @@ def _load_sets(source: Artifact, evaluation: Path, calibration: Path | None) -> 
     return evaluated, calibrated
 
 
-def _keep(source: Artifact, folder: Path) -> Artifact:
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(source.folder, folder)
-    return Artifact(folder, source.format, source.signature)
-
-
 @contextmanager
 def _watched(*, quiet: bool) -> Iterator[OnEvent]:
     console = Console()
@@ -146,4 +137,4 @@ def _write_end(result: OptimizationResult, out: Path) -> None:
             click.echo(f"  {one.candidate.label}: {one.status}: {one.reason}", err=True)
         return
     click.echo(f"winner: {chosen.candidate.label}")
-    click.echo(f"artifact: {out / BEST_FOLDER}, result: {out / RESULT_FILE}, report: {out / 'report.html'}")
+    click.echo(f"artifact: {out / BEST_FOLDER}, result: {out / RESULT_FILE}, report: {out / REPORT_FILE}")

@@ -1,5 +1,6 @@
 """The search: build each candidate, hold it against the source, measure those that are right, choose one."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tasks.optimizer.measurement import FINALISTS, Contestant, Measurement
 from tasks.optimizer.output import Output
 from tasks.optimizer.pareto import choose, front, policy_axes, why_not_chosen
 from tasks.optimizer.progress import OnEvent, Progress
+from tasks.optimizer.report import write_report
 from tasks.optimizer.space import Planned, plan
 from tasks.optimizer.standings import Standings
 
@@ -55,9 +57,15 @@ def optimize(request: SearchRequest, on_event: OnEvent) -> OptimizationResult:
     """
     budget = Budget(request.config)
     policy_axes(request.config.policy, request.config.latency_limit_ms)
+    identity = Identity(
+        source=request.source.ref().sha256,
+        calibration=request.calibration_digest,
+        seed=request.config.seed,
+        tools=tool_versions(),
+    )
+    planned = plan(request.source.format, request.config, identity, calibrated=request.calibration is not None)
     output = Output(request.out)
-    workshop = _workshop(request, output)
-    planned = plan(request.source.format, request.config, workshop.identity, calibrated=request.calibration is not None)
+    workshop = _workshop(request, output, identity)
     progress = Progress(output, on_event)
     for one in planned:
         progress.announce(one)
@@ -79,28 +87,26 @@ def optimize(request: SearchRequest, on_event: OnEvent) -> OptimizationResult:
         seconds=budget.seconds_used,
     )
     output.write_result(result)
+    write_report(result, output.folder)
     return result
 
 
-def _workshop(request: SearchRequest, output: Output) -> Workshop:
+def _workshop(request: SearchRequest, output: Output, identity: Identity) -> Workshop:
+    """Copy source and sets below the output folder, so that every candidate can be reproduced from it alone."""
     inputs = output.folder / "inputs"
-    inputs.mkdir(exist_ok=True)
+    shutil.rmtree(inputs, ignore_errors=True)
+    shutil.copytree(request.source.folder, inputs / "source")
     evaluation, calibration = inputs / "evaluation.npz", inputs / "calibration.npz"
     save_dataset(Dataset(request.evaluation.inputs), evaluation)
     if request.calibration is not None:
         save_dataset(Dataset(request.calibration.inputs), calibration)
     return Workshop(
-        source=request.source,
+        source=Artifact(inputs / "source", request.source.format, request.source.signature),
         evaluation=evaluation,
         evaluation_digest=request.evaluation_digest,
         calibration=calibration if request.calibration is not None else None,
         config=request.config,
-        identity=Identity(
-            source=request.source.ref().sha256,
-            calibration=request.calibration_digest,
-            seed=request.config.seed,
-            tools=tool_versions(),
-        ),
+        identity=identity,
         cache=Cache(request.cache),
     )
 
