@@ -53,7 +53,8 @@ async def main() -> None:
             "retrain", cron=settings.retrain_cron, entrypoint_type=by_module, tags=["burnish"]
         ),
     ]
-    await aserve(*deployments, limit=RUNS_AT_ONCE, print_starting_message=False)
+    # Not paused when it stops: the Prefect server stops at the same time, and to ask it would take until the kill.
+    await aserve(*deployments, pause_on_shutdown=False, limit=RUNS_AT_ONCE, print_starting_message=False)
 
 
 if __name__ == "__main__":

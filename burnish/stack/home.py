@@ -1,6 +1,7 @@
 """Brings up the stack of some settings: its home folder first, then its parts."""
 
 from burnish.stack import lifecycle
+from burnish.stack.log_file import turn_over
 from burnish.stack.parts import gateway_folder, gateway_plan, stack_plan
 from flows.settings import StackSettings, keep_settings
 from serving.gateway import files
@@ -39,5 +40,7 @@ def prepare(settings: StackSettings) -> None:
     )
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-    files.render(gateway_plan(settings), gateway_folder(settings))
+    gateway = gateway_plan(settings)
+    turn_over(gateway.access_log)
+    files.render(gateway, gateway_folder(settings))
     files.validate(gateway_folder(settings))

@@ -9,6 +9,7 @@ import ctypes
 import fcntl
 import logging
 import shlex
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import IO
 
 import psutil
 from circus.arbiter import Arbiter
+from circus.exc import ConflictError
 from circus.watcher import Watcher
 
-from burnish.stack.log_file import LogFile
+from burnish.stack.log_file import logged, turn_over
 from burnish.stack.plan import (
     LOCK_FILE,
     STATE_FILE,
@@ -34,6 +36,7 @@ from burnish.stack.processes import HOME_VARIABLE, PART_VARIABLE, end, identify,
 CHECK_SECONDS = 0.5
 ALREADY_RUNS = 4
 _PR_SET_CHILD_SUBREAPER = 36
+_CONFLICT_PAUSE_S = 0.05
 
 log = logging.getLogger("burnish.stack")
 
@@ -59,6 +62,8 @@ class Supervisor:
     def run(self) -> None:
         """Start every part; return once all are stopped and nothing of them is left."""
         self._write_state()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._arbiter.loop.add_callback_from_signal(self._stop))
         try:
             self._arbiter.start()
         finally:
@@ -67,19 +72,24 @@ class Supervisor:
                 log.error("these processes could not be ended: %s", left)
             (self._plan.run_folder / STATE_FILE).unlink(missing_ok=True)
 
+    def _stop(self) -> None:
+        """Stop all parts; circus refuses while it is starting one again, and then it is asked a moment later."""
+        try:
+            self._arbiter.stop()
+        except ConflictError:
+            self._arbiter.loop.call_later(_CONFLICT_PAUSE_S, self._stop)
+
     def _watcher(self, part: Part) -> Watcher:
-        stream = {"stream": LogFile(self._plan.log_file(part.name))}
+        program, *arguments = logged(part.command, self._plan.log_file(part.name))
         marks = {PART_VARIABLE: part.name, HOME_VARIABLE: str(self._plan.home)}
         return Watcher(
             part.name,
-            shlex.quote(part.command[0]),
-            args=list(part.command[1:]),
+            shlex.quote(program),
+            args=arguments,
             env={**part.environment, **marks},
             copy_env=True,
             working_dir=str(self._plan.home),
             graceful_timeout=part.stop_seconds,
-            stdout_stream=stream,
-            stderr_stream=stream,
             hooks={
                 "before_spawn": (self._before_spawn, False),
                 "after_spawn": (self._after_spawn, False),
@@ -87,8 +97,9 @@ class Supervisor:
             },
         )
 
-    def _before_spawn(self, **_: object) -> bool:
+    def _before_spawn(self, watcher: Watcher, **_: object) -> bool:
         self._end_orphans()
+        turn_over(self._plan.log_file(str(watcher.name)))
         return True
 
     def _after_stop(self, **_: object) -> None:

@@ -136,6 +136,17 @@ def test_a_part_that_ignores_sigterm_is_killed_after_its_bound(plan: StackPlan) 
     assert not leftovers(plan.home)
 
 
+def test_it_can_be_stopped_while_parts_keep_dying(plan: StackPlan) -> None:
+    dying = tuple(Part(name=f"dying{number}", command=("/bin/false",), probes=()) for number in range(20))
+    started(plan.model_copy(update={"parts": (*plan.parts, *dying)}))
+    state = read_state(plan.home)
+    assert state is not None
+    supervisor = psutil.Process(state.supervisor.pid)
+    supervisor.terminate()
+    supervisor.wait(20)
+    assert not leftovers(plan.home)
+
+
 def test_a_killed_supervisor_leaves_parts_that_down_finds(plan: StackPlan) -> None:
     started(plan)
     state = read_state(plan.home)

@@ -1,45 +1,43 @@
+import subprocess
 from pathlib import Path
 
-from burnish.stack.log_file import KEPT, LogFile, last_lines
+from burnish.stack.log_file import KEPT, last_lines, logged, turn_over
 
 
-def test_bytes_are_kept_as_they_came_even_when_a_letter_is_cut_in_two(tmp_path: Path) -> None:
-    log = LogFile(tmp_path / "part.log")
-    letter = "é".encode()
-    log({"data": letter[:1]})
-    log({"data": letter[1:] + b"\n"})
-    log.close()
-    assert (tmp_path / "part.log").read_text(encoding="utf-8") == "é\n"
+def test_output_and_errors_are_appended_and_every_argument_arrives_as_it_is(tmp_path: Path) -> None:
+    log = tmp_path / "a log; with spaces.log"
+    log.write_text("before\n")
+    script = 'for word in "$@"; do echo "<$word>"; done; echo wrong >&2; exit 7'
+    words = ("two words", "$HOME", 'a "quote"', "")
+    answer = subprocess.run(logged(("/bin/sh", "-c", script, "sh", *words), log), check=False, timeout=10)
+    assert answer.returncode == 7
+    assert log.read_text().splitlines() == ["before", *(f"<{word}>" for word in words), "wrong"]
 
 
-def test_a_log_goes_on_where_an_earlier_run_left_off(tmp_path: Path) -> None:
-    (tmp_path / "part.log").write_bytes(b"before\n")
-    log = LogFile(tmp_path / "part.log")
-    log({"data": b"after\n"})
-    log.close()
-    assert (tmp_path / "part.log").read_bytes() == b"before\nafter\n"
+def test_the_logged_command_is_the_process_that_was_started(tmp_path: Path) -> None:
+    log = tmp_path / "part.log"
+    with subprocess.Popen(logged(("/bin/sh", "-c", "echo $$"), log)) as process:
+        process.wait(10)
+    assert log.read_text().strip() == str(process.pid)
 
 
 def test_a_grown_log_is_turned_over_and_only_some_are_kept(tmp_path: Path) -> None:
-    log = LogFile(tmp_path / "part.log", max_bytes=10)
-    for number in range(KEPT + 4):
-        log({"data": b"%07d\n" % number})
-    log.close()
-    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    newest = KEPT + 3
-    assert kept == {
-        "part.log": b"%07d\n" % newest,
-        **{f"part.log.{age}": b"%07d\n" % (newest - age) for age in range(1, KEPT + 1)},
-    }
+    log = tmp_path / "part.log"
+    for number in range(KEPT + 3):
+        log.write_text(f"{number:010}")
+        turn_over(log, max_bytes=10)
+        assert not log.exists()
+    newest = KEPT + 2
+    kept = {path.name: int(path.read_text()) for path in tmp_path.iterdir()}
+    assert kept == {f"part.log.{age + 1}": newest - age for age in range(KEPT)}
 
 
-def test_a_log_that_an_earlier_run_filled_is_turned_over_at_once(tmp_path: Path) -> None:
-    (tmp_path / "part.log").write_bytes(b"x" * 10)
-    log = LogFile(tmp_path / "part.log", max_bytes=10)
-    log({"data": b"y"})
-    log.close()
-    assert (tmp_path / "part.log").read_bytes() == b"y"
-    assert (tmp_path / "part.log.1").read_bytes() == b"x" * 10
+def test_a_small_log_and_a_missing_one_stay_as_they_are(tmp_path: Path) -> None:
+    log = tmp_path / "part.log"
+    turn_over(log, max_bytes=10)
+    log.write_text("x" * 9)
+    turn_over(log, max_bytes=10)
+    assert [path.name for path in tmp_path.iterdir()] == ["part.log"]
 
 
 def test_the_last_lines_of_a_log(tmp_path: Path) -> None:
