@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,16 @@ def export_again(module: fx.GraphModule, signature: Signature, example: Mapping[
         return torch.export.export(module, tuple(tensors), dynamic_shapes=tuple(varying))
     except (RuntimeError, ValueError) as error:
         raise CandidateError(f"the changed program cannot be exported again: {error}") from error
+
+
+def save_program(program: ExportedProgram, file: Path) -> None:
+    """Save a program without notes on where its nodes came from (paths, object ids): equal ones have equal bytes."""
+    for graph_module in program.graph_module.modules():
+        if isinstance(graph_module, fx.GraphModule):
+            for node in graph_module.graph.nodes:
+                node.meta.pop("stack_trace", None)
+                node.meta.pop("from_node", None)
+    torch.export.save(program, file)
 
 
 def fold_batch_norms(module: fx.GraphModule) -> fx.GraphModule:

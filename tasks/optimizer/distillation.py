@@ -1,0 +1,137 @@
+"""Teach a changed network to answer as the source model does; needs inputs only, no labels.
+
+Shape legend: B batch; K classes.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from registry.errors import CandidateError
+
+_TEMPERATURE = 4.0
+_LEARNING_RATE = 3e-3
+_MOST_NOISE = 1.0
+"""In standard deviations of the input. On the digits example (180 calibration samples, 30 % of the channels gone) the
+accuracy after 1000 steps was .973 with noise of .05, .993 with .0 to 1.0, .986 with .0 to 2.0; .996 is the source's."""
+_SHARE_OF_TIME = 0.6
+"""Of the time that is left; the rest is for what comes after."""
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """How a student learns."""
+
+    steps: int
+    batch_size: int = 64
+    seed: int = 0
+    deadline: float = float("inf")
+    """Unix time; fewer steps are taken when it comes near."""
+
+
+def distill(student: nn.Module, teacher: nn.Module, inputs: Sequence[Tensor], how: Distillation) -> float:
+    """Train a student on its teacher's answers and return the last loss; the same arguments give the same student.
+
+    Both take tensors in the same order and return tuples. Each step mixes pairs of samples and adds noise of random
+    strength to floating-point inputs, so that few samples go a long way; integers (tokens) stay as they are.
+    Afterwards the statistics of batch norms are taken anew on the samples as they are.
+
+    Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015; Beyer et al., "Knowledge distillation:
+    A good teacher is patient and consistent", 2022 (mixed inputs).
+
+    Raises:
+        CandidateError: the networks return no floating-point tensor, or the student did not stay finite.
+    """
+    random = torch.Generator().manual_seed(how.seed)
+    torch.manual_seed(how.seed)
+    parameters = [parameter.requires_grad_() for parameter in student.parameters() if parameter.is_floating_point()]
+    optimizer = torch.optim.Adam(parameters, lr=_LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, how.steps)
+    stop = time.time() + _SHARE_OF_TIME * (how.deadline - time.time())
+    loss = torch.zeros(())
+    student.train()
+    for _ in range(how.steps):
+        if time.time() > stop:
+            break
+        batch = _mixed_batch(inputs, how.batch_size, random)
+        with torch.no_grad():
+            answers = teacher(*batch)
+        optimizer.zero_grad()
+        loss = distillation_loss(student(*batch), answers)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    _settle_batch_norms(student, inputs, min(how.batch_size, len(inputs[0])))
+    student.eval()
+    if not torch.isfinite(loss):
+        raise CandidateError("the student's loss did not stay finite; a lower pruning ratio may help")
+    return float(loss)
+
+
+def distillation_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Return how far the student's answers are from the teacher's, a scalar, 0 when they are equal.
+
+    Every floating-point output counts by its squared error relative to the teacher's variance; one of [B, K], K > 1,
+    also by the Kullback-Leibler divergence of the two softmaxes at a temperature of 4.
+
+    Raises:
+        CandidateError: there is no floating-point output.
+    """
+    terms = []
+    for learned, wanted in zip(student, teacher, strict=True):
+        if not wanted.is_floating_point():
+            continue
+        terms.append(functional.mse_loss(learned, wanted) / wanted.var().clamp_min(1e-6))
+        if wanted.dim() == 2 and wanted.shape[1] > 1:
+            divergence = functional.kl_div(
+                functional.log_softmax(learned / _TEMPERATURE, dim=1),
+                functional.log_softmax(wanted / _TEMPERATURE, dim=1),
+                reduction="batchmean",
+                log_target=True,
+            )
+            terms.append(divergence * _TEMPERATURE**2)
+    if not terms:
+        raise CandidateError("the program returns no floating-point tensor, so a changed one cannot learn from it")
+    return torch.stack(terms).sum()
+
+
+def _mixed_batch(inputs: Sequence[Tensor], batch_size: int, random: torch.Generator) -> list[Tensor]:
+    """Return random samples, each mixed with another one where it is of floating-point numbers."""
+    count = len(inputs[0])
+    first, second = (torch.randint(count, (min(batch_size, count),), generator=random) for _ in range(2))
+    share_B, strength_B = (torch.rand(len(first), generator=random) for _ in range(2))
+    batch = []
+    for samples in inputs:
+        if not samples.is_floating_point():
+            batch.append(samples[first])
+            continue
+        shape = (-1, *[1] * (samples.dim() - 1))
+        share = (0.5 + 0.5 * share_B).to(samples.dtype).reshape(shape)
+        noise = torch.randn(samples[first].shape, generator=random, dtype=samples.dtype)
+        noise *= _spread(samples) * (_MOST_NOISE * strength_B).to(samples.dtype).reshape(shape)
+        batch.append(share * samples[first] + (1 - share) * samples[second] + noise)
+    return batch
+
+
+def _spread(samples: Tensor) -> Tensor:
+    """Return the standard deviation per channel or column (axis 1), in a shape that multiplies samples."""
+    axes = [axis for axis in range(samples.dim()) if axis != 1]
+    return samples.std(dim=axes, keepdim=True, correction=0)
+
+
+def _settle_batch_norms(student: nn.Module, inputs: Sequence[Tensor], batch_size: int) -> None:
+    """Set the statistics of batch norms to the mean over all samples, in batches of one size."""
+    norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    with torch.no_grad():
+        for start in range(0, len(inputs[0]) - batch_size + 1 if norms else 0, batch_size):
+            student(*(samples[start : start + batch_size] for samples in inputs))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
