@@ -11,8 +11,6 @@ from registry.records.gate import GateDecision
 from registry.records.optimization import CandidateResult, CandidateStatus, OptimizationRequest
 from registry.records.release import OptimizationState, OptimizationStatus
 
-_OPEN = (CandidateStatus.PENDING, CandidateStatus.BUILT)
-
 
 class Progress:
     """Writes the status of one optimization; every change is one upsert in the ledger."""
@@ -44,13 +42,11 @@ class Progress:
         self._save(stage=name)
 
     def candidate(self, result: CandidateResult) -> None:
-        """Count one candidate's change."""
+        """Count a candidate once its answers were judged, or once it was lost."""
         self._seen.add(result.candidate.id)
-        if result.status not in _OPEN:
-            self._done.add(result.candidate.id)
-        if result.status is CandidateStatus.PENDING:
-            self.status = self.status.model_copy(update={"candidates_total": len(self._seen)})
+        if result.status is CandidateStatus.PENDING:  # the plan, told before the first one is built
             return
+        self._done.add(result.candidate.id)
         self._save(candidates_done=len(self._done), candidates_total=len(self._seen), message=result.candidate.label)
 
     def keep_result(self, digest: str) -> None:

@@ -25,6 +25,10 @@ EAGER = "digits-eager"
 """The original, served as it is: no passes, run by PyTorch."""
 
 EAGER_CONFIG = {"passes": [], "runtimes": ["torch_export"]}
+FIRST_CONFIG = {"budget_minutes": 1.5}
+"""The best so far after this long; the default budget of ten minutes tries every recipe."""
+
+SECOND_CONFIG = {"budget_minutes": 1.0, "passes": ["export_onnx", "quantize_static_int8"]}
 FIRST_EPOCHS = 8
 """The first version stops early, so that the second has something to improve."""
 
@@ -91,7 +95,7 @@ class Story:
         net = train_digits(epochs=FIRST_EPOCHS)
         self._screen.say(f"trained; {len(self._split.evaluation_x)} images are held out of training")
         self._screen.heading("2. Push it: export, prune, quantize, compile, measure, gate, register, release")
-        first = self._push(net, MODEL)
+        first = self._push(net, MODEL, FIRST_CONFIG)
         self._require_live(first)
         self._screen.candidates(self._client.candidates(first.id))
         self._screen.say(f"version {first.version} is registered in MLflow and live")
@@ -134,7 +138,7 @@ class Story:
 
     def _second_version(self) -> Optimization:
         self._screen.heading("6. A good second version: trained for longer")
-        second = self._push(train_digits(), MODEL)
+        second = self._push(train_digits(), MODEL, SECOND_CONFIG)
         self._require_live(second)
         self._screen.say(f"version {second.version} is live")
         return second
