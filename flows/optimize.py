@@ -30,8 +30,9 @@ from tasks.gate import (
     require_same_signature,
 )
 from tasks.intake import Sets, check_quality, load_sets, take_in_source
-from tasks.optimize import search
+from tasks.optimize import measure_finalists, try_baseline, try_candidate
 from tasks.optimizer.base import Artifact
+from tasks.optimizer.search import Search, SearchRequest
 from tasks.optimizer.space import reference_runtime
 from tasks.package import publish_bento
 from tasks.register import draft_version, keep_artifact, register
@@ -108,9 +109,7 @@ async def _steps(run: Run) -> State[Any]:
     before = await _against_champion(run, Contender(source, reference_runtime(source.format)), sets, live, "source")
     if any(outcome.verdict is not Verdict.PASS for outcome in before):
         return await _refuse(run, before)
-    run.progress.stage("candidates")
-    folders = (run.workspace / "search", run.settings.cache_folder)
-    result = await search(request, source, sets, folders, run.progress.candidate)
+    result = await _search(run, source, sets)
     report = await _keep_result(run, result)
     winner = result.chosen
     if winner is None or winner.artifact is None or winner.signature is None or winner.folder is None:
@@ -132,6 +131,27 @@ async def _steps(run: Run) -> State[Any]:
     run.progress.stage("build Bento")
     await publish_bento(version, run.artifacts, run.settings.bento_folder)
     return await _release(run, version, gate)
+
+
+async def _search(run: Run, source: Artifact, sets: Sets) -> OptimizationResult:
+    request = run.request
+    run.progress.stage("candidates")
+    asked = SearchRequest(
+        source=source,
+        evaluation=sets.evaluation,
+        evaluation_digest=request.evaluation,
+        calibration=sets.calibration,
+        calibration_digest=request.calibration,
+        config=request.config,
+        out=run.workspace / "search",
+        cache=run.settings.cache_folder,
+    )
+    search = await asyncio.to_thread(Search, asked, run.progress.candidate)
+    await try_baseline(search)
+    for planned in search.candidates:
+        await try_candidate(search, planned)
+    run.progress.stage("benchmark")
+    return await measure_finalists(search)
 
 
 async def _release(run: Run, version: ModelVersion, gate: GateDecision) -> State[Any]:

@@ -1,45 +1,30 @@
-"""Step: the whole search, one candidate at a time."""
+"""Steps of the search: the baseline, then one candidate at a time, then the finalists measured together."""
 
 import asyncio
-from collections.abc import Callable
-from pathlib import Path
 
-from registry.records.optimization import CandidateResult, OptimizationRequest, OptimizationResult
-from tasks.intake import Sets
-from tasks.optimizer.base import Artifact
-from tasks.optimizer.search import SearchRequest, optimize
+from registry.records.optimization import OptimizationResult
+from tasks.optimizer.search import Search
+from tasks.optimizer.space import Planned
 from tasks.step import step
 
 
-@step("search")
-async def search(
-    request: OptimizationRequest,
-    source: Artifact,
-    sets: Sets,
-    folders: tuple[Path, Path],
-    on_event: Callable[[CandidateResult], None],
-) -> OptimizationResult:
-    """Build, check and measure the candidates.
-
-    Args:
-        request: what is asked.
-        source: the model as taken in.
-        sets: evaluation and calibration set.
-        folders: where the search writes, and the cache of candidates.
-        on_event: called with every change of a candidate.
+@step("baseline")
+async def try_baseline(search: Search) -> None:
+    """Build, run and measure the source as it is.
 
     Raises:
-        CandidateError: the baseline itself cannot be run.
+        InputError: the source cannot be run on the evaluation set.
     """
-    out, cache = folders
-    asked = SearchRequest(
-        source=source,
-        evaluation=sets.evaluation,
-        evaluation_digest=request.evaluation,
-        calibration=sets.calibration,
-        calibration_digest=request.calibration,
-        config=request.config,
-        out=out,
-        cache=cache,
-    )
-    return await asyncio.to_thread(optimize, asked, on_event)
+    await asyncio.to_thread(search.start)
+
+
+@step("candidate", run_name="{planned.candidate.label}")
+async def try_candidate(search: Search, planned: Planned) -> None:
+    """Build, judge and screen one candidate, whatever comes of it."""
+    await asyncio.to_thread(search.attempt, planned)
+
+
+@step("benchmark finalists")
+async def measure_finalists(search: Search) -> OptimizationResult:
+    """Measure the finalists in turns, choose one, write the report."""
+    return await asyncio.to_thread(search.finish)

@@ -20,10 +20,16 @@ async def is_transient(_task: Any, _run: Any, state: State[Any]) -> bool:  # noq
     return isinstance(state.data, TransientError)
 
 
-def step(name: str) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]:
-    """Make an async function a Prefect task under a name that people read on the run page."""
+def step(name: str, run_name: str | None = None) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]:
+    """Make an async function a Prefect task under a name that people read on the run page.
+
+    Args:
+        name: of the task.
+        run_name: of each of its runs, with the function's arguments in braces; by default Prefect numbers them.
+    """
     decorate: Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]] = task(
         name=name,
+        task_run_name=run_name,
         retries=len(RETRY_DELAYS_S),
         retry_delay_seconds=RETRY_DELAYS_S,
         retry_condition_fn=is_transient,

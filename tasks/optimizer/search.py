@@ -46,99 +46,70 @@ class SearchRequest:
 
 
 def optimize(request: SearchRequest, on_event: OnEvent) -> OptimizationResult:
-    """Find the fastest version of a source model that is still right.
-
-    The output folder holds the best so far at every moment. ``on_event`` is called with every change of a candidate,
-    first once for each one as pending.
+    """Find the fastest version of a source model that is still right: every step of a search, one after the other.
 
     Raises:
-        InputError: the request cannot be carried out: an unknown pass, a policy without its limit, an output folder
-            that holds something else, or a source that its own runtime cannot run on the evaluation set.
+        InputError: the request cannot be carried out; see ``Search``.
     """
-    budget = Budget(request.config)
-    policy_axes(request.config.policy, request.config.latency_limit_ms)
-    identity = Identity(
-        source=request.source.ref().sha256,
-        calibration=request.calibration_digest,
-        seed=request.config.seed,
-        tools=tool_versions(),
-    )
-    planned = plan(request.source.format, request.config, identity, calibrated=request.calibration is not None)
-    output = Output(request.out)
-    workshop = _workshop(request, output, identity)
-    progress = Progress(output, on_event)
-    for one in planned:
-        progress.announce(one)
-    search = _Search(request, output, workshop, progress, budget)
-    search.start(planned[0])
-    for one in planned[1:]:
-        search.attempt(one)
-    winner = search.finish()
-    result = OptimizationResult(
-        source=request.source.ref(),
-        evaluation_set=request.evaluation_digest,
-        calibration_set=request.calibration_digest,
-        config=request.config,
-        environment=environment(),
-        metric=search.reference.metric,
-        samples=len(request.evaluation),
-        candidates=progress.results,
-        winner=winner,
-        seconds=budget.seconds_used,
-    )
-    output.write_result(result)
-    write_report(result, output.folder)
-    return result
+    search = Search(request, on_event)
+    search.start()
+    for planned in search.candidates:
+        search.attempt(planned)
+    return search.finish()
 
 
-def _workshop(request: SearchRequest, output: Output, identity: Identity) -> Workshop:
-    """Copy source and sets below the output folder, so that every candidate can be reproduced from it alone."""
-    inputs = output.folder / "inputs"
-    shutil.rmtree(inputs, ignore_errors=True)
-    shutil.copytree(request.source.folder, inputs / "source")
-    evaluation, calibration = inputs / "evaluation.npz", inputs / "calibration.npz"
-    save_dataset(Dataset(request.evaluation.inputs), evaluation)
-    if request.calibration is not None:
-        save_dataset(Dataset(request.calibration.inputs), calibration)
-    return Workshop(
-        source=Artifact(inputs / "source", request.source.format, request.source.signature),
-        evaluation=evaluation,
-        evaluation_digest=request.evaluation_digest,
-        calibration=calibration if request.calibration is not None else None,
-        config=request.config,
-        identity=identity,
-        cache=Cache(request.cache),
-    )
+class Search:
+    """One search in motion: start it, attempt each candidate, finish it.
 
-
-class _Search:
-    """One search in motion."""
+    The output folder holds the best so far at every moment.
+    """
 
     reference: Reference
     baseline: Contestant
 
-    def __init__(
-        self, request: SearchRequest, output: Output, workshop: Workshop, progress: Progress, budget: Budget
-    ) -> None:
-        self.config = request.config
-        self.labels = request.evaluation.labels
-        self.output = output
-        self.workshop = workshop
-        self.progress = progress
-        self.budget = budget
-        self.standings = Standings(request.config)
-        self.measurement = Measurement(request.config, request.evaluation.inputs, output.folder / "measurements")
+    def __init__(self, request: SearchRequest, on_event: OnEvent) -> None:
+        """Plan the candidates; nothing is built yet.
 
-    def start(self, planned: Planned) -> None:
+        Args:
+            request: what is searched, with which sets, where to.
+            on_event: called with every change of a candidate, first once for each one as pending.
+
+        Raises:
+            InputError: the request cannot be carried out: an unknown pass, a policy without its limit, or an output
+                folder that holds something else.
+        """
+        self.request = request
+        self.config = request.config
+        self.budget = Budget(request.config)
+        policy_axes(request.config.policy, request.config.latency_limit_ms)
+        identity = Identity(
+            source=request.source.ref().sha256,
+            calibration=request.calibration_digest,
+            seed=request.config.seed,
+            tools=tool_versions(),
+        )
+        calibrated = request.calibration is not None
+        planned = plan(request.source.format, request.config, identity, calibrated=calibrated)
+        self.planned_baseline, self.candidates = planned[0], planned[1:]
+        self.output = Output(request.out)
+        self.workshop = _workshop(request, self.output, identity)
+        self.progress = Progress(self.output, on_event)
+        self.standings = Standings(request.config)
+        self.measurement = Measurement(request.config, request.evaluation.inputs, self.output.folder / "measurements")
+        for one in planned:
+            self.progress.announce(one)
+
+    def start(self) -> None:
         """Build and measure the baseline, whose answers are the reference.
 
         Raises:
             InputError: the source model cannot be run on the evaluation set, or the metric does not suit it.
         """
+        planned = self.planned_baseline
         result = self.progress.begin(planned)
         try:
             built = self._build(planned.candidate, self.config.candidate_timeout_s)
-            self.reference = Reference.of(built, self.labels, self.config)
+            self.reference = Reference.of(built, self.request.evaluation.labels, self.config)
             result = self.reference.judge(result, built)
         except CandidateError as error:
             self.progress.end(result, CandidateStatus.FAILED, str(error))
@@ -165,7 +136,26 @@ class _Search:
             return
         self._enter(Contestant(judged, built.artifact))
 
-    def finish(self) -> str | None:
+    def finish(self) -> OptimizationResult:
+        """Measure the finalists together, choose one, and write the result and its page."""
+        winner = self._choose()
+        result = OptimizationResult(
+            source=self.request.source.ref(),
+            evaluation_set=self.request.evaluation_digest,
+            calibration_set=self.request.calibration_digest,
+            config=self.config,
+            environment=environment(),
+            metric=self.reference.metric,
+            samples=len(self.request.evaluation),
+            candidates=self.progress.results,
+            winner=winner,
+            seconds=self.budget.seconds_used,
+        )
+        self.output.write_result(result)
+        write_report(result, self.output.folder)
+        return result
+
+    def _choose(self) -> str | None:
         """Measure the finalists together, tell of every candidate's end and return the winner's id."""
         finalists = self.standings.finalists
         contestants = [self.baseline, *(one for one in finalists if not one.result.baseline)]
@@ -207,6 +197,26 @@ class _Search:
         leader = self.standings.leader
         if leader:
             self.output.write_best(leader.result, leader.artifact)
+
+
+def _workshop(request: SearchRequest, output: Output, identity: Identity) -> Workshop:
+    """Copy source and sets below the output folder, so that every candidate can be reproduced from it alone."""
+    inputs = output.folder / "inputs"
+    shutil.rmtree(inputs, ignore_errors=True)
+    shutil.copytree(request.source.folder, inputs / "source")
+    evaluation, calibration = inputs / "evaluation.npz", inputs / "calibration.npz"
+    save_dataset(Dataset(request.evaluation.inputs), evaluation)
+    if request.calibration is not None:
+        save_dataset(Dataset(request.calibration.inputs), calibration)
+    return Workshop(
+        source=Artifact(inputs / "source", request.source.format, request.source.signature),
+        evaluation=evaluation,
+        evaluation_digest=request.evaluation_digest,
+        calibration=calibration if request.calibration is not None else None,
+        config=request.config,
+        identity=identity,
+        cache=Cache(request.cache),
+    )
 
 
 def _measured(result: CandidateResult, run: BenchmarkRun) -> CandidateResult:
