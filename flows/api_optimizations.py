@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
@@ -81,6 +82,12 @@ def report(optimization_id: str, platform: Stack) -> FileResponse:
     return FileResponse(_result_file(platform, optimization_id, "report.html"), media_type="text/html")
 
 
+@router.get("/optimizations/{optimization_id}/plots/{plot}", response_class=FileResponse)
+def plot(optimization_id: str, plot: Literal["latency", "front"], platform: Stack) -> FileResponse:
+    """Return one of the report's plots as SVG."""
+    return FileResponse(_result_file(platform, optimization_id, f"{plot}.svg"), media_type="image/svg+xml")
+
+
 def _require_uploads(platform: Platform, request: OptimizationRequest) -> None:
     parts = {"source": request.source, "evaluation": request.evaluation, "calibration": request.calibration}
     for part, digest in parts.items():
@@ -92,4 +99,7 @@ def _result_file(platform: Platform, optimization_id: str, name: str) -> Path:
     status = platform.ledger.optimization(optimization_id)
     if status.result is None:
         raise ModelNotFound(f"the optimization {optimization_id} has no result; its state is {status.state}")
-    return platform.artifacts.checkout(status.result) / name
+    path = platform.artifacts.checkout(status.result) / name
+    if not path.is_file():
+        raise ModelNotFound(f"the optimization {optimization_id} has no {name}: nothing was measured")
+    return path

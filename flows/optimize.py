@@ -32,6 +32,7 @@ from tasks.gate import (
 from tasks.intake import Sets, check_quality, load_sets, take_in_source
 from tasks.optimize import measure_finalists, try_baseline, try_candidate
 from tasks.optimizer.base import Artifact
+from tasks.optimizer.report import write_plots
 from tasks.optimizer.search import Search, SearchRequest
 from tasks.optimizer.space import reference_runtime
 from tasks.package import publish_bento
@@ -203,10 +204,10 @@ async def _keep_result(run: Run, result: OptimizationResult) -> str:
     page.mkdir(parents=True, exist_ok=True)
     for name in ("result.json", "report.html"):
         await asyncio.to_thread(shutil.copyfile, folder / name, page / name)
+    await asyncio.to_thread(write_plots, result, page)
     digest = await asyncio.to_thread(run.artifacts.put, page)
     run.progress.keep_result(digest)
-    report_url = f"{run.settings.control_url}/v1/optimizations/{run.request.id}/report"
-    await pages.show_candidates(run.request.model, result, report_url)
+    await pages.show_search(run.request.model, result, f"{run.settings.control_url}/v1/optimizations/{run.request.id}")
     return digest
 
 

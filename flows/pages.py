@@ -1,6 +1,11 @@
 """What a person sees on the Prefect run page: the candidate table, the gate's verdicts, links."""
 
-from prefect.artifacts import acreate_link_artifact, acreate_markdown_artifact, acreate_table_artifact
+from prefect.artifacts import (
+    acreate_image_artifact,
+    acreate_link_artifact,
+    acreate_markdown_artifact,
+    acreate_table_artifact,
+)
 
 from registry.records.gate import RuleOutcome
 from registry.records.optimization import CandidateResult, OptimizationResult
@@ -20,16 +25,23 @@ def candidate_row(result: CandidateResult) -> dict[str, str]:
     }
 
 
-async def show_candidates(model: str, result: OptimizationResult, report_url: str) -> None:
-    """Put the candidate table and the link to the report on the run page."""
+async def show_search(model: str, result: OptimizationResult, url: str) -> None:
+    """Put the candidate table, the plots and the link to the report on the run page.
+
+    Args:
+        model: the model's name.
+        result: of the search.
+        url: of the optimization in the control API.
+    """
     await acreate_table_artifact(
         key=f"candidates-{_key(model)}",
         table=[candidate_row(candidate) for candidate in result.candidates],
         description=f"Candidates of {model}; intervals are 95 %.",
     )
-    await acreate_link_artifact(
-        key=f"report-{_key(model)}", link=report_url, link_text=f"Report of {model}: plots, figures, environment"
-    )
+    if any(candidate.benchmark for candidate in result.candidates):
+        for plot in ("latency", "front"):
+            await acreate_image_artifact(key=f"{plot}-{_key(model)}", image_url=f"{url}/plots/{plot}")
+    await show_link("report", model, f"{url}/report", f"Report of {model}: plots, figures, environment")
 
 
 async def show_gate(model: str, outcomes: tuple[RuleOutcome, ...]) -> None:

@@ -9,10 +9,11 @@ from registry.records.optimization import MetricKind, OptimizationResult
 from tasks.bench.intervals import CALLS_FOR_P99, CONFIDENCE
 from tasks.optimizer import wording
 from tasks.optimizer.pareto import LATENCY, SIZE, THROUGHPUT, Axis, latency_at_largest_batch, latency_at_smallest_batch
-from tasks.optimizer.report_plots import front_plot, latency_plot
+from tasks.optimizer.report_plots import front_plot, latency_plot, standalone
 from tasks.optimizer.report_rows import Row, rows
 
 REPORT_FILE = "report.html"
+LATENCY_PLOT, FRONT_PLOT = "latency.svg", "front.svg"
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -50,6 +51,14 @@ def write_report(result: OptimizationResult, folder: Path) -> Path:
     path = folder / REPORT_FILE
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def write_plots(result: OptimizationResult, folder: Path) -> None:
+    """Write the report's plots as SVG files, ``latency.svg`` and ``front.svg``; nothing if nothing was measured."""
+    measured = [row for row in rows(result) if row.result.benchmark and row.result.score]
+    if measured:
+        for name, plot in ((LATENCY_PLOT, latency_plot(measured)), (FRONT_PLOT, front_plot(measured))):
+            (folder / name).write_text(standalone(plot), encoding="utf-8")
 
 
 def _environment() -> Environment:

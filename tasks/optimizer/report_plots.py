@@ -17,6 +17,14 @@ from tasks.optimizer.report_rows import Row
 # Stand-ins that Matplotlib accepts, replaced by the page's variables in the SVG.
 INK, SOFT, LINE, ACCENT, PLAIN, PAGE = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
 _VARIABLES = {INK: "--ink", SOFT: "--soft", LINE: "--line", ACCENT: "--accent", PLAIN: "--plain", PAGE: "--card"}
+_LIGHT = {
+    "--ink": "#1b2330",
+    "--soft": "#5a6575",
+    "--line": "#dfe3e9",
+    "--accent": "#0a6c74",
+    "--plain": "#6f7d90",
+    "--card": "#ffffff",
+}
 
 _WIDTH_IN = 4.3
 _STYLE = {"svg.fonttype": "none", "font.size": 9.5, "text.color": INK, "axes.labelcolor": SOFT}
@@ -76,6 +84,13 @@ def front_plot(rows: Sequence[Row]) -> Markup:
         lower.set_xlabel("p50 latency of one call in ms")
         _log_ticks(lower)
     return _svg(figure, "front")
+
+
+def standalone(plot: Markup) -> str:
+    """Return a plot as the content of an SVG file: with its name spaces, and the page's light colors."""
+    colors = ";".join(f"{variable}:{color}" for variable, color in _LIGHT.items())
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return plot.replace("<svg", f'<svg {spaces} style="background:#ffffff;{colors}"', 1)
 
 
 def _dress(axes: Axes) -> None:
