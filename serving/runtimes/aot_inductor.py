@@ -79,8 +79,9 @@ class AotInductorSession(Session):
 def _plain_tensor(array: Array) -> torch.Tensor:
     """Return a tensor with the strides that its shape implies.
 
-    An axis of size 1 may have any stride in a contiguous array (``x[:, np.newaxis]`` gives 0). The compiled code does
-    not look; a convolution then chooses another memory layout than it was compiled for, and the answers are wrong.
+    An axis of size 1 may have any stride in a contiguous array; NumPy's indexing can leave that of one number there.
+    The compiled code does not look; a convolution then takes images of one channel for channels-last, returns another
+    memory layout than was compiled for, and the answers are wrong.
     """
     tensor = torch.from_numpy(np.require(array, requirements=("C", "W")))
     return tensor.view(-1).view(tensor.shape)

@@ -69,7 +69,7 @@ def distill(student: nn.Module, teacher: nn.Module, inputs: Sequence[Tensor], ho
     student.eval()
     if not torch.isfinite(loss):
         raise CandidateError("the student's loss did not stay finite; a lower pruning ratio may help")
-    return float(loss)
+    return loss.item()
 
 
 def distillation_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:

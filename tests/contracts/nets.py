@@ -118,7 +118,7 @@ class Net:
         return {self.input_name: generator.normal(size=(samples, *self.shape)).astype(np.float32)}
 
     def module(self) -> nn.Module:
-        """The network in eval mode, its batch norms used to its inputs, its outputs of size about one."""
+        """The network in eval mode, its batch norms used to its inputs."""
         torch.manual_seed(0)
         module = self.build().train()
         with torch.no_grad():
