@@ -29,6 +29,7 @@ _CONVOLUTIONS: dict[Any, type[nn.Conv1d] | type[nn.Conv2d]] = {
 }
 _BATCH_NORMS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}
 """By rank of the input."""
+_RESHAPES = (aten.flatten.using_ints, aten.reshape.default, aten.view.default)
 _WEIGHTS = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -245,18 +246,15 @@ def put_module(root: nn.Module, path: str, module: nn.Module) -> None:
 
 
 def _free_flattening(graph: fx.Graph) -> None:
-    """Write views that only merge trailing axes as ``flatten``."""
-    for node in (
-        *graph.find_nodes(op="call_function", target=aten.view.default),
-        *graph.find_nodes(op="call_function", target=aten.reshape.default),
-    ):
+    """Write whatever only merges trailing axes as ``torch.flatten``."""
+    for node in [node for target in _RESHAPES for node in graph.find_nodes(op="call_function", target=target)]:
         source = node.args[0]
         assert isinstance(source, fx.Node)
         before, after = source.meta["val"].shape, node.meta["val"].shape
         start = len(after) - 1
         merges = start >= 1 and len(before) > len(after) and [*map(str, before[:start])] == [*map(str, after[:start])]
         if merges and all(isinstance(size, int) for size in before[start:]) and math.prod(before[start:]) == after[-1]:
-            node.target, node.args = torch.flatten, (source, start)
+            node.target, node.args, node.kwargs = torch.flatten, (source, start), {}
 
 
 def _left(graph: fx.Graph) -> Iterator[str]:

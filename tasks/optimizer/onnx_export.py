@@ -45,10 +45,7 @@ def _check_names(graph: ir.Graph, signature: Signature) -> None:
     for expected, values in ((signature.inputs, graph.inputs), (signature.outputs, graph.outputs)):
         wanted, found = [spec.name for spec in expected], [value.name for value in values]
         if wanted != found:
-            raise CandidateError(
-                f"the exported graph has {found} where the signature has {wanted}; return each tensor once, and no "
-                "input as it came in"
-            )
+            raise CandidateError(f"the exported graph has {found} where the signature has {wanted}")
 
 
 def _keep_names_apart(graph: ir.Graph) -> None:

@@ -53,18 +53,20 @@ class ResidualNet(nn.Module):
 
 
 class Conv1dNet(nn.Module):
-    """A grouped 1-D CNN on two channels of 32 steps."""
+    """A 1-D CNN on two channels of 32 steps, in groups at first, flattened at last."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Conv1d(2, 16, 5, padding=2)
+        self.first = nn.Conv1d(2, 16, 5, padding=2, groups=2)
         self.norm = nn.BatchNorm1d(16)
-        self.second = nn.Conv1d(16, 16, 3, padding=1, groups=4)
-        self.head = nn.Linear(16, 4)
+        self.second = nn.Conv1d(16, 32, 3, padding=1)
+        self.pool = nn.MaxPool1d(4)
+        self.head = nn.Linear(32 * 8, 4)
 
     def forward(self, series: torch.Tensor) -> torch.Tensor:
         x_BCT = torch.relu(self.norm(self.first(series)))
-        logits: torch.Tensor = self.head(torch.relu(self.second(x_BCT)).mean(2))
+        x_BCT = self.pool(torch.relu(self.second(x_BCT)))
+        logits: torch.Tensor = self.head(x_BCT.flatten(1))
         return logits
 
 

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -99,6 +100,25 @@ def test_other_networks_come_out_right_or_are_refused_with_a_reason(name: str, n
         return
     found = session(runtime_for(step), artifact).run(inputs)
     assert worst(found, workshop.reference(net).run(inputs)) < TOLERANCE[step.stage]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_excluded_layer_that_does_not_exist_is_told(name: str, workshop: Workshop) -> None:
+    if pass_class(name).stage not in (Stage.PRUNE, Stage.QUANTIZE):
+        pytest.skip(f"{name} treats no layer in another way than the others")
+    with pytest.raises(CandidateError, match="'no_such_layer'"):
+        workshop.build(name, NET, "unknown-layer", ("no_such_layer",))
+
+
+@pytest.mark.parametrize("name", ["quantize_modelopt", "quantize_static_int8"])
+def test_an_excluded_layer_stays_in_float(name: str, workshop: Workshop) -> None:
+    def floats(artifact: Artifact) -> set[str]:
+        graph = onnx.load(artifact.file).graph
+        return {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+
+    pass_class(name)
+    assert "head.weight" not in floats(workshop.built(name, NET).artifact)
+    assert "head.weight" in floats(workshop.build(name, NET, "without-head", ("head",)).artifact)
 
 
 def test_pruning_takes_parameters_away_and_what_is_left_has_learned(workshop: Workshop) -> None:

@@ -54,14 +54,14 @@ class Workshop:
         """What a pass with its default knobs made of a network."""
         return self._once(("built", name, net), lambda: self.build(name, net, "first"))
 
-    def build(self, name: str, net: str, attempt: str) -> Built:
+    def build(self, name: str, net: str, attempt: str, excluded_layers: tuple[str, ...] = ()) -> Built:
         """Apply a pass anew."""
         step = build_pass(PluginConfig(name=name))
         consumed = sorted(step.consumes)[0]
         program, artifact = self.source(net, ArtifactFormat.EXPORTED_PROGRAM), self.source(net, consumed)
         workspace = self._root / "work" / name / net / attempt
         workspace.mkdir(parents=True)
-        context = PassContext(workspace=workspace, source=program, calibration=NETS[net].inputs())
+        context = PassContext(workspace, program, NETS[net].inputs(), excluded_layers)
         before = tree_manifest(artifact.folder)
         with _nowhere_to_write(self._root) as strays:
             produced = step.apply(artifact, context)

@@ -1,0 +1,99 @@
+"""Which layers must keep their channels."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tasks.optimizer.channels import fixed_layers
+from tasks.optimizer.lifting import lift
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.inner, self.outer, self.head = (
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.Conv2d(4, 4, 1),
+            nn.Conv2d(4, 4, 1),
+            nn.Linear(4, 2),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        x = x + self.outer(torch.relu(self.inner(x)))
+        return self.head(x.mean((2, 3)))
+
+
+class WithInput(nn.Module):
+    """A layer's result is added to the input, so it must keep the input's channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free, self.added, self.head = nn.Linear(4, 8), nn.Linear(8, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x + self.added(torch.relu(self.free(x))))
+
+
+class WithHeads(nn.Module):
+    """A layer's result is split into heads of a written-down size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.split, self.join, self.head = nn.Linear(4, 8), nn.Linear(8, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = self.split(x).view(x.shape[0], 2, 4).transpose(1, 2).reshape(x.shape[0], 8)
+        return self.head(torch.relu(self.join(heads)))
+
+
+class Grouped(nn.Module):
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(2, 4, 1)
+        self.grouped, self.head = nn.Conv1d(4, 4, 3, groups=groups), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.grouped(self.first(x)).mean(2))
+
+
+class AveragedChannels(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Conv1d(2, 4, 1), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.first(x).mean(1))
+
+
+class Positions(nn.Module):
+    """A stored tensor is added to a layer's result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(4, 8), nn.Linear(8, 2)
+        self.position = nn.Parameter(torch.zeros(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.first(x) + self.position)
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "fixed"),
+    [
+        (Residual(), (2, 1, 4, 4), {"head"}),
+        (WithInput(), (2, 4), {"added", "head"}),
+        (WithHeads(), (2, 4), {"split", "head"}),
+        (Grouped(groups=4), (2, 2, 6), {"head"}),
+        (Grouped(groups=2), (2, 2, 6), {"first", "grouped", "head"}),
+        (AveragedChannels(), (2, 2, 6), {"first", "head"}),
+        (Positions(), (2, 4), {"first", "head"}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_fixed_layers(module: nn.Module, shape: tuple[int, ...], fixed: set[str]) -> None:
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(module.eval(), (torch.randn(shape),), dynamic_shapes=({0: batch},))
+    lifted = lift(program).module
+    names = {submodule: name for name, submodule in lifted.named_modules()}
+    assert {names[layer] for layer in fixed_layers(lifted)} == fixed

@@ -1,0 +1,82 @@
+"""Distillation: the student comes nearer, the same way every time, within its time."""
+
+import time
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from registry.errors import CandidateError
+from tasks.optimizer.distillation import Distillation, distill, distillation_loss
+
+
+class Network(nn.Module):
+    """A small network whose forward returns a tuple."""
+
+    def __init__(self, hidden: int, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.body = nn.Sequential(nn.Linear(3, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, 4))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (self.body(x),)
+
+
+SAMPLES = torch.randn(96, 3, generator=torch.Generator().manual_seed(2))
+TEACHER = Network(16, seed=1).eval()
+
+
+def gap(student: nn.Module) -> float:
+    with torch.no_grad():
+        return distillation_loss(student(SAMPLES), TEACHER(SAMPLES)).item()
+
+
+def test_the_student_comes_nearer_and_ends_in_eval_mode() -> None:
+    student = Network(8, seed=3).eval()
+    before = gap(student)
+    distill(student, TEACHER, [SAMPLES], Distillation(steps=150, batch_size=32))
+    assert gap(student) < 0.3 * before
+    assert not student.training
+    assert all(norm.momentum == 0.1 for norm in student.modules() if isinstance(norm, nn.BatchNorm1d))
+
+
+def test_the_same_seed_gives_the_same_student_and_another_one_another() -> None:
+    def weights(seed: int) -> Tensor:
+        student = Network(8, seed=3)
+        distill(student, TEACHER, [SAMPLES], Distillation(steps=5, seed=seed))
+        return nn.utils.parameters_to_vector(student.parameters()).detach()
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+
+
+def test_the_teacher_does_not_change() -> None:
+    before = {name: value.clone() for name, value in TEACHER.state_dict().items()}
+    distill(Network(8, seed=3), TEACHER, [SAMPLES], Distillation(steps=3))
+    assert all(torch.equal(value, before[name]) for name, value in TEACHER.state_dict().items())
+
+
+def test_a_deadline_ends_it_early() -> None:
+    student = Network(8, seed=3)
+    before = nn.utils.parameters_to_vector(student.parameters()).detach().clone()
+    distill(student, TEACHER, [SAMPLES], Distillation(steps=10**9, deadline=time.time()))
+    assert torch.equal(nn.utils.parameters_to_vector(student.parameters()), before)
+
+
+def test_equal_answers_cost_nothing_and_a_shift_of_logits_does() -> None:
+    answers = TEACHER(SAMPLES)[0].detach()
+    assert distillation_loss([answers], [answers]).item() == pytest.approx(0, abs=1e-6)
+    assert distillation_loss([answers + 1], [answers]).item() > 0.1  # softmax alone would not see it
+
+
+def test_integers_alone_cannot_be_learned_from() -> None:
+    with pytest.raises(CandidateError, match="no floating-point tensor"):
+        distillation_loss([torch.zeros(2, 2)], [torch.zeros(2, 2, dtype=torch.int64)])
+
+
+def test_a_loss_that_is_not_finite_loses_the_candidate() -> None:
+    broken = Network(8, seed=3)
+    with torch.no_grad():
+        broken.body[0].weight.fill_(float("nan"))  # type: ignore[operator]
+    with pytest.raises(CandidateError, match="finite"):
+        distill(broken, TEACHER, [SAMPLES], Distillation(steps=1))
