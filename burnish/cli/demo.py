@@ -1,6 +1,7 @@
 """``burnish demo``: a stack of its own, the main job told step by step, and the stack stopped again."""
 
 import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from burnish.stack.plan import Part
 from flows.settings import STACK_FILE, StackSettings
 
 CAPTURE_EVERYTHING = 1.0
+LOG_WIDTH = 150
+"""Columns where the output is no terminal, such as a log."""
 
 
 @click.command()
@@ -33,7 +36,7 @@ def demo(home: Path, *, keep: bool, as_json: bool) -> None:
     settings = StackSettings(home=home, capture_rate=CAPTURE_EVERYTHING)
     lifecycle.check(stack_plan(settings))
     _make_room(home)
-    screen = Screen(Console(stderr=as_json, highlight=False))
+    screen = Screen(Console(stderr=as_json, highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH))
     screen.heading(f"Starting the stack in {home}")
 
     def ready(part: Part, seconds: float) -> None:

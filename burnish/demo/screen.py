@@ -1,5 +1,6 @@
 """What the demo shows: headings, progress lines, tables, links."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -36,19 +37,24 @@ class Screen:
 
     def candidates(self, found: Sequence[Candidate]) -> None:
         """Show the table of candidates with the gate's verdicts and why each one lost."""
-        table = Table("candidate", "p50 ms, 95 %", "score", "KiB", "gate", "why", show_lines=False)
-        for candidate in sorted(found, key=_fastest_first):
+        table = Table("", "candidate", "p50 ms, 95 %", "score", "KiB", "gate", "why")
+        tried = [candidate for candidate in found if candidate.status != "skipped"]
+        for candidate in sorted(tried, key=_fastest_first):
             p50 = candidate.latency_p50_ms
             table.add_row(
-                ("★ " if candidate.chosen else "") + candidate.label + (" (baseline)" if candidate.baseline else ""),
+                "★" if candidate.chosen else "",
+                candidate.label + (" (baseline)" if candidate.baseline else ""),
                 f"{p50.estimate:.3f} ({p50.low:.3f}-{p50.high:.3f})" if p50 else "",
                 f"{candidate.score.estimate:.4f}" if candidate.score else "",
                 f"{candidate.size_bytes / 1024:.0f}" if candidate.size_bytes else "",
-                ", ".join(f"{rule.rule}: {rule.verdict}" for rule in candidate.rules) or candidate.status,
-                candidate.reason,
+                "passed" if all(rule.passed for rule in candidate.rules) else candidate.status,
+                "the winner" if candidate.chosen else candidate.reason,
                 style="bold green" if candidate.chosen else None,
             )
         self._console.print(table)
+        skipped = Counter(candidate.reason for candidate in found if candidate.status == "skipped")
+        for reason, count in skipped.items():
+            self.say(f"  {count} more were not tried: {reason}")
 
     def links(self, links: dict[str, str]) -> None:
         """Show links, one a line."""
