@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +18,12 @@ from registry.errors import CandidateError
 from registry.records.model import ArtifactFormat, Signature
 from serving.runtime import Array, Arrays, Runtime, Session, bytes_added, resident_set_bytes
 
-_SAMPLE_INPUTS = "/data/sample_inputs/model.pt"
-_PAYLOAD_CONFIG = "_config.json"
-_PICKLED = ("/custom_obj_", "/opaque_obj_")
+_SAMPLE_INPUTS = "data/sample_inputs/model.pt"
+_PAYLOADS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
+_PLAIN_MEMBER = re.compile(
+    r"models/model\.json|data/weights/weight_\d+|data/constants/tensor_\d+"
+    r"|archive_format|archive_version|byteorder|\.data/version|\.data/serialization_id"
+)
 
 
 class TorchExport(Runtime):
@@ -44,7 +48,7 @@ class TorchExport(Runtime):
         try:
             _refuse_pickles(file)
             program = torch.export.load(file)
-        except (OSError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, AssertionError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise CandidateError(f"torch.export cannot load {file}: {error}") from error
         found = list(program.graph_signature.user_inputs)
         if found != [spec.name for spec in signature.inputs]:
@@ -85,22 +89,22 @@ class TorchExportSession(Session):
 
 
 def _refuse_pickles(file: Path) -> None:
-    """Refuse an archive that ``torch.export.load`` would unpickle freely.
+    """Refuse an archive that ``torch.export.load`` would unpickle freely, by its present or its older formats.
 
     Raises:
-        CandidateError: it holds objects, or example inputs that are not plain tensors.
+        CandidateError: it holds objects, unknown members, or example inputs that are not plain tensors.
     """
     with zipfile.ZipFile(file) as archive:
-        for name in archive.namelist():
-            if any(mark in name for mark in _PICKLED):
-                raise CandidateError(f"{file} holds a pickled object, {name}; only plain tensors are loaded")
-            if name.endswith(_PAYLOAD_CONFIG):
-                payloads = json.loads(archive.read(name)).get("config", {})
-                pickled = [key for key, payload in payloads.items() if payload.get("use_pickle")]
-                if pickled:
-                    raise CandidateError(f"{file} holds a pickled tensor, {pickled[0]}; only plain tensors are loaded")
-            if name.endswith(_SAMPLE_INPUTS):
+        for member in archive.namelist():
+            name = member.partition("/")[2]
+            if name == _SAMPLE_INPUTS:
                 try:
-                    torch.load(io.BytesIO(archive.read(name)), weights_only=True)
+                    torch.load(io.BytesIO(archive.read(member)), weights_only=True)
                 except pickle.UnpicklingError as error:
                     raise CandidateError(f"the example inputs of {file} are not plain tensors: {error}") from error
+            elif name in _PAYLOADS:
+                payloads = json.loads(archive.read(member))["config"]
+                if any(payload["use_pickle"] for payload in payloads.values()):
+                    raise CandidateError(f"{file} holds pickled tensors; only plain ones are loaded")
+            elif not _PLAIN_MEMBER.fullmatch(name):
+                raise CandidateError(f"{file} holds {member}, which is not of a program of plain tensors")

@@ -7,7 +7,7 @@ import onnx
 import pytest
 import torch
 
-from registry.errors import CandidateError, InputError
+from registry.errors import CandidateError, InputError, PluginUnavailable
 from registry.plugins import PASSES, describe_plugin, plugin_names
 from registry.records.model import ArtifactFormat, PluginConfig
 from tasks.optimizer.base import Artifact, Stage, build_pass
@@ -135,3 +135,11 @@ def test_pruning_takes_parameters_away_and_what_is_left_has_learned(workshop: Wo
 
 def _parameters(artifact: Artifact) -> int:
     return sum(tensor.numel() for tensor in torch.export.load(artifact.file).state_dict.values())
+
+
+def test_compiling_needs_a_compiler_and_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = pass_class("compile_aot_inductor")
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    assert "apt-get install g++" in (step.unavailable() or "")
+    with pytest.raises(PluginUnavailable, match="no C"):
+        build_pass(PluginConfig(name="compile_aot_inductor"))
