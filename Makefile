@@ -29,8 +29,16 @@ lint: $(STAMP)
 unit: $(STAMP)
 	$(BIN)/pytest tests/unit tests/architecture
 
+# What the plug-in folders hold, as a page.
+docs: $(STAMP)
+	mkdir -p build/docs
+	{ echo '# Passes and runtimes'; for kind in passes runtimes; do \
+	  echo; echo '```'; $(BIN)/burnish $$kind list; echo '```'; done; } > build/docs/plugins.md
+
+# The CUDA build's own libraries are left out: the CPU build of torch, which is what the pins are for, has none.
 lock: $(STAMP)
-	$(BIN)/uv pip compile --quiet --extra dev --no-annotate --no-header --output-file constraints.txt pyproject.toml
+	$(BIN)/uv pip compile --quiet --all-extras --no-annotate --no-header --output-file constraints.txt pyproject.toml
+	sed -i -E '/^(cuda-|triton|nvidia-(cu|nccl|nvjitlink|nvshmem|nvtx))/d' constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
