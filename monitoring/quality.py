@@ -70,6 +70,22 @@ def check_datasets(
     return _run(EVALUATION, evaluated, checks), _run(CALIBRATION, calibrated, calibration_checks)
 
 
+def require_quality(checked: Iterable[DataQuality]) -> None:
+    """Refuse sets that a check did not pass.
+
+    Raises:
+        InputError: it names the set and the reason of every check that did not pass.
+    """
+    failed = [
+        f"{quality.dataset}: {outcome.reason}"
+        for quality in checked
+        for outcome in quality.outcomes
+        if outcome.verdict is not Verdict.PASS
+    ]
+    if failed:
+        raise InputError("the data checks refuse the sets: " + "; ".join(failed))
+
+
 def _frame(signature: Signature, inputs: Mapping[str, Array], labels: Array | None, dataset: str) -> pd.DataFrame:
     missing = [spec.name for spec in signature.inputs if spec.name not in inputs]
     if missing:

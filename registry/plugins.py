@@ -3,7 +3,7 @@
 import ast
 import importlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -97,6 +97,25 @@ def load_plugin(kind: PluginKind, name: str, base: type[T]) -> type[T]:
             f"the {kind.noun} {name!r} needs {missing}, which is not installed here; run: {command}"
         ) from error
     return _only_subclass(module, base)
+
+
+def build_plugin(kind: PluginKind, name: str, knobs: Mapping[str, Any], base: type[T]) -> T:
+    """Import a plug-in by name, ask it whether it can work here, and give it its knobs.
+
+    Raises:
+        PluginNotFound: no plug-in has this name.
+        PluginUnavailable: it cannot work here.
+        InputError: a knob is unknown or has a wrong value.
+    """
+    plugin: Any = load_plugin(kind, name, base)
+    reason = plugin.unavailable()
+    if reason:
+        raise PluginUnavailable(f"the {kind.noun} {name!r} cannot run here: {reason}")
+    try:
+        built: T = plugin(**knobs)
+    except ValueError as error:
+        raise InputError(f"the {kind.noun} {name!r} does not take these knobs: {error}") from error
+    return built
 
 
 def _only_subclass(module: ModuleType, base: type[T]) -> type[T]:

@@ -13,8 +13,7 @@ import numpy.typing as npt
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
-from registry.errors import InputError, PluginUnavailable
-from registry.plugins import RUNTIMES, load_plugin, search_values
+from registry.plugins import RUNTIMES, build_plugin, search_values
 from registry.records.model import ArtifactFormat, PluginConfig, Signature
 
 Array = npt.NDArray[np.generic]
@@ -107,11 +106,4 @@ def build_runtime(config: PluginConfig) -> Runtime:
         PluginUnavailable: it cannot work here.
         InputError: a knob is unknown or has a wrong value.
     """
-    runtime = load_plugin(RUNTIMES, config.name, Runtime)  # type: ignore[type-abstract]
-    reason = runtime.unavailable()
-    if reason:
-        raise PluginUnavailable(f"the runtime {config.name!r} cannot run here: {reason}")
-    try:
-        return runtime(**config.knobs)
-    except ValueError as error:
-        raise InputError(f"the runtime {config.name!r} does not take these knobs: {error}") from error
+    return build_plugin(RUNTIMES, config.name, config.knobs, Runtime)  # type: ignore[type-abstract]

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitoring.quality import check_datasets
+from monitoring.quality import check_datasets, require_quality
 from registry.errors import InputError
 from registry.records.observation import DataQuality
 from registry.records.optimization import OptimizationRequest
@@ -66,14 +66,7 @@ async def check_quality(source: Artifact, sets: Sets) -> tuple[DataQuality, ...]
         sets.calibration.inputs if sets.calibration else None,
         sets.evaluation.labels,
     )
-    failed = [
-        f"{quality.dataset}: {outcome.reason}"
-        for quality in checked
-        for outcome in quality.outcomes
-        if outcome.verdict != "pass"
-    ]
-    if failed:
-        raise InputError("the data checks refuse the sets: " + "; ".join(failed))
+    require_quality(checked)
     return checked
 
 

@@ -13,7 +13,7 @@ from burnish.cli.board import Board, show_lines
 from burnish.cli.main import REFUSED
 from burnish.cli.output import json_option
 from burnish.config_file import read_config
-from monitoring.quality import check_datasets
+from monitoring.quality import check_datasets, require_quality
 from registry.digest import file_digest
 from registry.errors import InputError
 from registry.records.optimization import OptimizationConfig, OptimizationResult
@@ -106,14 +106,7 @@ def _load_sets(source: Artifact, evaluation: Path, calibration: Path | None) -> 
     checked = check_datasets(
         source.signature, evaluated.inputs, calibrated.inputs if calibrated else None, evaluated.labels
     )
-    failed = [
-        f"{quality.dataset}: {outcome.reason}"
-        for quality in checked
-        for outcome in quality.outcomes
-        if outcome.verdict != "pass"
-    ]
-    if failed:
-        raise InputError("the data checks refuse the sets: " + "; ".join(failed))
+    require_quality(checked)
     return evaluated, calibrated
 
 

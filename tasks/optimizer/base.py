@@ -13,8 +13,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from registry.digest import tree_digest
-from registry.errors import CandidateError, InputError, PluginUnavailable
-from registry.plugins import PASSES, load_plugin, search_values
+from registry.errors import CandidateError
+from registry.plugins import PASSES, build_plugin, search_values
 from registry.records.model import ArtifactFormat, ArtifactRef, PluginConfig, Signature
 
 
@@ -114,14 +114,7 @@ def build_pass(config: PluginConfig) -> Pass:
         PluginUnavailable: it cannot work here.
         InputError: a knob is unknown or has a wrong value.
     """
-    pass_class = load_plugin(PASSES, config.name, Pass)  # type: ignore[type-abstract]
-    reason = pass_class.unavailable()
-    if reason:
-        raise PluginUnavailable(f"the pass {config.name!r} cannot run here: {reason}")
-    try:
-        return pass_class(**config.knobs)
-    except ValueError as error:
-        raise InputError(f"the pass {config.name!r} does not take these knobs: {error}") from error
+    return build_plugin(PASSES, config.name, config.knobs, Pass)  # type: ignore[type-abstract]
 
 
 def check_recipe(recipe: tuple[Pass, ...], source_format: ArtifactFormat) -> ArtifactFormat:
