@@ -1,5 +1,6 @@
 """The parts of the stack, as data: which program, on which port, how one knows that it is well."""
 
+import math
 import sys
 from pathlib import Path
 
@@ -96,14 +97,16 @@ def _engine(settings: StackSettings) -> Part:
         for worker, port in enumerate(_door_ports(settings))
     )
     port = ("--host", settings.host, "--port", str(settings.bento_port))
+    # Without this bound BentoML waits for its own connections for ever before the doors may drain.
+    bound = ("--timeout-graceful-shutdown", str(math.ceil(engine.drain_seconds)))
     return Part(
         name="engine",
-        command=(*_PYTHON, "bentoml", "serve", "serving.doors.bento:EngineService", *port),
+        command=(*_PYTHON, "bentoml", "serve", "serving.doors.bento:EngineService", *port, *bound),
         environment=environment.common(settings) | environment.engine(engine),
         ports=(_port(settings, "bento_port", "engine's BentoML endpoint"), *doors),
         probes=tuple(Probe(url=f"{settings.door_url(i)}/v2/health/ready") for i in range(settings.workers)),
         url=f"http://{settings.host}:{settings.bento_port}",
-        stop_seconds=engine.drain_seconds + _DRAIN_SPARE_S,
+        stop_seconds=2 * engine.drain_seconds + _DRAIN_SPARE_S,
     )
 
 
