@@ -15,7 +15,7 @@ from flows import pages, releases, wiring
 from flows.progress import Progress, close_abandoned
 from flows.settings import StackSettings
 from flows.workers import Workers
-from registry.errors import BurnishError, InputError, TransientError
+from registry.errors import BurnishError, InputError, TransientError, VersionConflict
 from registry.ledger.ledger import Ledger
 from registry.records.gate import GateDecision, RuleOutcome, Verdict
 from registry.records.model import ModelVersion
@@ -24,9 +24,11 @@ from registry.records.release import OptimizationState
 from registry.store.base import ArtifactStore, ModelStore
 from tasks.gate import (
     Contender,
+    Live,
     champion_of,
     champion_sets,
     compare_with_champion,
+    find_live,
     require_same_signature,
 )
 from tasks.intake import Sets, check_quality, load_sets, take_in_source
@@ -105,8 +107,8 @@ async def _steps(run: Run) -> State[Any]:
     sets = await load_sets(request, source, run.artifacts)
     run.progress.stage("data checks")
     await check_quality(source, sets)
-    live = await asyncio.to_thread(_live_version, run)
     run.progress.stage("champion check")
+    live = await find_live(request.model, run.ledger, run.store)
     before = await _against_champion(run, Contender(source, reference_runtime(source.format)), sets, live, "source")
     if any(outcome.verdict is not Verdict.PASS for outcome in before):
         return await _refuse(run, before)
@@ -126,12 +128,12 @@ async def _steps(run: Run) -> State[Any]:
         return await _refuse(run, gate.outcomes)
     run.progress.stage("register")
     await keep_artifact(folder, winner.artifact, run.artifacts)
-    parent = live.version if live else None
+    parent = live.version.version if live else None
     draft = draft_version(request, result, gate=gate, parent_version=parent, report=report)
     version = await register(draft, run.store, run.ledger)
     run.progress.stage("build Bento")
     await publish_bento(version, run.artifacts, run.settings.bento_folder)
-    return await _release(run, version, gate)
+    return await _release(run, version, gate, live)
 
 
 async def _search(run: Run, source: Artifact, sets: Sets) -> OptimizationResult:
@@ -155,19 +157,27 @@ async def _search(run: Run, source: Artifact, sets: Sets) -> OptimizationResult:
     return await measure_finalists(search)
 
 
-async def _release(run: Run, version: ModelVersion, gate: GateDecision) -> State[Any]:
+async def _release(run: Run, version: ModelVersion, gate: GateDecision, live: Live | None) -> State[Any]:
     model, number = run.request.model, version.version
     if not run.request.release:
         await asyncio.to_thread(releases.publish, run.ledger, run.settings.catalog_folder, model)
         run.progress.end(OptimizationState.REGISTERED, f"version {number} is registered", gate=gate, version=number)
         return Completed(name="Registered", message=f"{model} version {number} is registered, not released")
     run.progress.stage("release")
-    await asyncio.to_thread(_promote, run, number, gate)
+    try:
+        await asyncio.to_thread(_promote, run, number, gate, live.generation if live else 0)
+    except VersionConflict as error:
+        message = (
+            f"version {number} is registered but not live, because it was compared with what was live then: {error}"
+        )
+        run.progress.end(OptimizationState.REGISTERED, message, gate=gate, version=number)
+        return Completed(name="Conflict", message=message)
     run.progress.end(OptimizationState.RELEASED, f"version {number} is live", gate=gate, version=number)
     return Completed(name="Released", message=f"{model} version {number} is live")
 
 
-def _promote(run: Run, number: int, gate: GateDecision) -> None:
+def _promote(run: Run, number: int, gate: GateDecision, generation: int) -> None:
+    """Promote over the very route that the gate looked at; 0 is no route."""
     model = run.request.model
     route = run.ledger.route(model)
     if route is None or route.champion != number:  # a run that is done again after a crash may find it live
@@ -178,7 +188,7 @@ def _promote(run: Run, number: int, gate: GateDecision) -> None:
             number,
             actor=f"optimization {run.request.id}",
             reason="; ".join(f"{outcome.rule}: {outcome.reason}" for outcome in gate.outcomes),
-            expected_generation=route.generation if route else None,
+            expected_generation=generation,
         )
         route = run.ledger.route(model)
     try:
@@ -211,20 +221,15 @@ async def _keep_result(run: Run, result: OptimizationResult) -> str:
     return digest
 
 
-def _live_version(run: Run) -> ModelVersion | None:
-    route = run.ledger.route(run.request.model)
-    return run.store.version(run.request.model, route.champion) if route else None
-
-
 async def _against_champion(
-    run: Run, contender: Contender, sets: Sets, live: ModelVersion | None, role: str
+    run: Run, contender: Contender, sets: Sets, live: Live | None, role: str
 ) -> tuple[RuleOutcome, ...]:
     """Ask the second question; no champion, no question."""
     if live is None:
         return ()
-    require_same_signature(contender.artifact.signature, live)
-    named = await asyncio.to_thread(champion_sets, live, run.request.evaluation, sets.evaluation, run.artifacts)
-    champion = await asyncio.to_thread(champion_of, live, run.artifacts)
+    require_same_signature(contender.artifact.signature, live.version)
+    named = await asyncio.to_thread(champion_sets, live.version, run.request.evaluation, sets.evaluation, run.artifacts)
+    champion = await asyncio.to_thread(champion_of, live.version, run.artifacts)
     workspace = run.workspace / f"champion-{role}"
     return await compare_with_champion(contender, champion, named, run.request.config, workspace)
 

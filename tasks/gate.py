@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.errors import InputError
+from registry.ledger.ledger import Ledger
 from registry.records.gate import RuleOutcome
 from registry.records.model import ModelVersion, PluginConfig, Signature
 from registry.records.optimization import OptimizationConfig
-from registry.store.base import ArtifactStore
+from registry.store.base import ArtifactStore, ModelStore
 from tasks.gates.rules import not_worse_than_champion
 from tasks.optimizer.base import Artifact
 from tasks.optimizer.dataset import Dataset, load_dataset
@@ -30,6 +31,23 @@ class NamedSet:
 
     name: str
     dataset: Dataset
+
+
+@dataclass(frozen=True)
+class Live:
+    """What serves a model, and the generation of its route: a promotion over another one is a conflict."""
+
+    version: ModelVersion
+    generation: int
+
+
+@step("find champion")
+async def find_live(model: str, ledger: Ledger, store: ModelStore) -> Live | None:
+    """Return what serves a model; None while nothing does."""
+    route = await asyncio.to_thread(ledger.route, model)
+    if route is None:
+        return None
+    return Live(await asyncio.to_thread(store.version, model, route.champion), route.generation)
 
 
 @step("not worse than champion")
