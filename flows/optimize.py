@@ -34,7 +34,8 @@ from tasks.gate import (
 from tasks.intake import Sets, check_quality, load_sets, take_in_source
 from tasks.optimize import measure_finalists, try_baseline, try_candidate
 from tasks.optimizer.base import Artifact
-from tasks.optimizer.report import write_plots
+from tasks.optimizer.output import RESULT_FILE
+from tasks.optimizer.report import REPORT_FILE, write_plots
 from tasks.optimizer.search import Search, SearchRequest
 from tasks.optimizer.space import reference_runtime
 from tasks.package import publish_bento
@@ -212,7 +213,7 @@ async def _keep_result(run: Run, result: OptimizationResult) -> str:
     folder = run.workspace / "search"
     page = run.workspace / "page"
     page.mkdir(parents=True, exist_ok=True)
-    for name in ("result.json", "report.html"):
+    for name in (RESULT_FILE, REPORT_FILE):
         await asyncio.to_thread(shutil.copyfile, folder / name, page / name)
     await asyncio.to_thread(write_plots, result, page)
     digest = await asyncio.to_thread(run.artifacts.put, page)

@@ -8,11 +8,15 @@ from prefect.deployments import arun_deployment
 
 from flows import wiring
 from flows.settings import StackSettings
-from registry.errors import InputError
+from registry.errors import InputError, RegistryError
+from registry.ledger.ledger import Ledger
 from registry.records.base import ModelName
-from registry.records.optimization import OptimizationRequest
+from registry.records.model import ModelVersion
+from registry.records.optimization import OptimizationConfig, OptimizationRequest, OptimizationResult
 from registry.records.release import Feedback
+from registry.store.base import ArtifactStore
 from tasks.observe import join_labels, read_captured
+from tasks.optimizer.output import RESULT_FILE
 from tasks.retrain import train_again
 
 OPTIMIZE = "optimize/optimize"
@@ -48,6 +52,7 @@ async def _retrain(settings: StackSettings, model: str, feedback: tuple[Feedback
         if route is None:
             raise InputError(f"nothing of {model!r} is live, so there is nothing to train again; push it first")
         live = store.version(model, route.champion)
+        config = _config_of(live, ledger, artifacts)
     finally:
         ledger.close()
     captured = await read_captured(settings.capture_folder, model, None)
@@ -64,6 +69,7 @@ async def _retrain(settings: StackSettings, model: str, feedback: tuple[Feedback
         source=source,
         evaluation=live.draft.evaluation_set,
         calibration=live.draft.calibration_set,
+        config=config,
     )
     # A run of the deployment, not a call: optimizations queue there, one at a time.
     await arun_deployment(
@@ -74,3 +80,12 @@ async def _retrain(settings: StackSettings, model: str, feedback: tuple[Feedback
         idempotency_key=request.id,
     )
     return request.id
+
+
+def _config_of(version: ModelVersion, ledger: Ledger, artifacts: ArtifactStore) -> OptimizationConfig:
+    """What was asked of the search that made a version: the new model is searched in the same way."""
+    result = ledger.optimization(version.draft.optimization_id).result
+    if result is None:
+        raise RegistryError(f"the search that made version {version.version} of {version.model} has left no result")
+    text = (artifacts.checkout(result) / RESULT_FILE).read_text(encoding="utf-8")
+    return OptimizationResult.model_validate_json(text).config
