@@ -23,14 +23,15 @@ home_option = click.option(
 
 @click.command()
 @home_option
-def up(home: Path | None) -> None:
+@json_option
+def up(home: Path | None, *, as_json: bool) -> None:
     """Start the stack and wait until it is ready.
 
     What it starts with comes from the variables BURNISH_*, then from the stack.json that an earlier start has left in
     the folder, then from defaults.
     """
     settings = stack_settings(home)
-    console = Console(highlight=False)
+    console = Console(highlight=False, stderr=as_json)
     console.print(f"starting the stack in {settings.home}", soft_wrap=True)
 
     def ready(part: Part, seconds: float) -> None:
@@ -38,6 +39,9 @@ def up(home: Path | None) -> None:
 
     with console.status("waiting for all parts"):
         bring_up(settings, ready)
+    if as_json:
+        write_json({"home": str(settings.home), "links": links(settings)})
+        return
     for name, address in links(settings).items():
         console.print(f"{name:<12} {address}", soft_wrap=True)
 
@@ -58,10 +62,14 @@ def status(home: Path | None, *, as_json: bool) -> int:
 
 @click.command()
 @home_option
-def down(home: Path | None) -> None:
+@json_option
+def down(home: Path | None, *, as_json: bool) -> None:
     """Stop the stack and make sure that no process of it is left."""
     folder = stack_settings(home).home
     ran = lifecycle.stop(folder)
+    if as_json:
+        write_json({"home": str(folder), "ran": ran})
+        return
     click.echo(f"the stack in {folder} is stopped" if ran else f"no stack was running in {folder}")
 
 

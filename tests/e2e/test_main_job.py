@@ -1,4 +1,4 @@
-"""Push, optimize, release, refuse, promote, roll back, watch, retrain: on a real stack."""
+"""Push, optimize, release, refuse, promote, roll back, watch, retrain: a model's life on a real stack, in its order."""
 
 import pickle
 import time
@@ -7,9 +7,11 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import psutil
+import torch
 
 from burnish.client import Client
 from burnish.examples.digits import Split, train_digits
+from burnish.export import export_module
 from burnish.replies import Optimization
 from tests.e2e.conftest import MODEL, Pusher
 from tests.e2e.stack import StackUnderTest
@@ -52,18 +54,20 @@ def test_every_answer_names_its_artifact(client: Client, split: Split, first_ver
 
 
 def test_a_bad_version_is_refused_before_any_search(
-    stack: StackUnderTest, client: Client, pusher: Pusher, first_version: Optimization
+    stack: StackUnderTest, client: Client, split: Split, first_version: Optimization, tmp_path: Path
 ) -> None:
     before = client.versions(MODEL)
-    bad = pusher(train_digits(seed=1, corrupted_labels=0.2))
-    assert bad.refused
-    (refusal,) = bad.refusals
-    assert refusal.rule == "not_worse_than_champion"
-    assert refusal.figures["losses"] > refusal.figures["wins"]
-    assert bad.candidates_total == 0
+    bad = export_module(train_digits(seed=1, corrupted_labels=0.2), split.train_x[:2])
+    torch.export.save(bad, tmp_path / "model.pt2")
+    np.savez(tmp_path / "evaluation.npz", image=split.evaluation_x, label=split.evaluation_y)
+    sets = ("--eval", str(tmp_path / "evaluation.npz"))
+    refused = stack.run("push", str(tmp_path / "model.pt2"), MODEL, *sets, "--json")
+    assert refused.code == 1, refused.err
+    (rule,) = refused.json["rules"]
+    assert (rule["rule"], rule["verdict"]) == ("not_worse_than_champion", "fail")
+    assert rule["figures"]["losses"] > rule["figures"]["wins"]
+    assert (refused.json["state"], refused.json["candidates_total"]) == ("refused", 0)
     assert client.versions(MODEL) == before
-    shown = stack.run("optimizations", bad.id)
-    assert "not_worse_than_champion" in shown.out
 
 
 def test_a_good_version_is_promoted_and_rolled_back(

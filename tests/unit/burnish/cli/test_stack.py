@@ -60,3 +60,8 @@ def test_a_setting_that_cannot_be_used_is_2(
     for command in ("up", "status", "down"):
         assert run([command]) == 2
         assert "BURNISH_WORKERS" in capsys.readouterr().err
+
+
+def test_down_says_in_json_that_nothing_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["down", "--home", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"home": str(tmp_path), "ran": False}
