@@ -15,6 +15,7 @@ from tasks.optimizer.base import Artifact
 from tasks.optimizer.dataset import Dataset, load_dataset
 from tasks.optimizer.isolation import predict
 from tasks.step import step
+from tasks.upload import uploaded_file
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,7 @@ def champion_sets(
     digest = version.draft.evaluation_set
     if digest == new_digest:
         return (NamedSet("the champion's evaluation set", new),)
-    folder = artifacts.checkout(digest)
-    champions = load_dataset(next(path for path in folder.iterdir() if path.is_file()), version.draft.signature)
+    champions = load_dataset(uploaded_file(artifacts, digest), version.draft.signature)
     return NamedSet("the champion's evaluation set", champions), NamedSet("the new evaluation set", new)
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitoring.quality import check_datasets, require_quality
-from registry.errors import InputError
 from registry.records.observation import DataQuality
 from registry.records.optimization import OptimizationRequest
 from registry.store.base import ArtifactStore
@@ -13,6 +12,7 @@ from tasks.optimizer.base import Artifact
 from tasks.optimizer.dataset import Dataset, load_dataset
 from tasks.optimizer.source import take_in
 from tasks.step import step
+from tasks.upload import uploaded_file
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ async def take_in_source(request: OptimizationRequest, artifacts: ArtifactStore,
     Raises:
         InputError: the upload is not a model that can be taken in.
     """
-    upload = await asyncio.to_thread(_only_file, artifacts, request.source)
+    upload = await asyncio.to_thread(uploaded_file, artifacts, request.source)
     source = await asyncio.to_thread(take_in, upload, workspace / "source")
     await asyncio.to_thread(artifacts.put, source.folder)
     return source
@@ -45,7 +45,7 @@ async def load_sets(request: OptimizationRequest, source: Artifact, artifacts: A
     """
 
     def load(digest: str) -> Dataset:
-        return load_dataset(_only_file(artifacts, digest), source.signature)
+        return load_dataset(uploaded_file(artifacts, digest), source.signature)
 
     evaluation = await asyncio.to_thread(load, request.evaluation)
     calibration = await asyncio.to_thread(load, request.calibration) if request.calibration else None
@@ -68,10 +68,3 @@ async def check_quality(source: Artifact, sets: Sets) -> tuple[DataQuality, ...]
     )
     require_quality(checked)
     return checked
-
-
-def _only_file(artifacts: ArtifactStore, digest: str) -> Path:
-    files = [path for path in artifacts.checkout(digest).iterdir() if path.is_file()]
-    if len(files) != 1:
-        raise InputError(f"the upload {digest} holds {len(files)} files; a model or a set is one file")
-    return files[0]

@@ -16,6 +16,7 @@ from tasks.optimizer.base import Artifact
 from tasks.optimizer.dataset import load_dataset
 from tasks.optimizer.isolation import predict
 from tasks.step import step
+from tasks.upload import uploaded_file
 
 PREDICT_TIMEOUT_S = 180.0
 
@@ -73,8 +74,7 @@ async def compare_with_evaluation_set(
 
 def _compare(version: ModelVersion, window: Window, artifacts: ArtifactStore, folders: ReportFolders) -> DriftReport:
     draft = version.draft
-    folder = artifacts.checkout(draft.evaluation_set)
-    evaluation = load_dataset(next(path for path in folder.iterdir() if path.is_file()), draft.signature)
+    evaluation = load_dataset(uploaded_file(artifacts, draft.evaluation_set), draft.signature)
     artifact = Artifact(artifacts.checkout(draft.artifact.sha256), draft.artifact.format, draft.signature)
     answers = predict(artifact, draft.runtime, evaluation.inputs, folders.work, timeout_s=PREDICT_TIMEOUT_S)
     return drift_report(
