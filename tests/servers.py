@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,15 +101,14 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """The URL of a Postgres server's own database; skips where Postgres is not installed."""
     if POSTGRES_BIN is None:
         pytest.skip("needs the Debian package postgresql")
-    folder = tmp_path_factory.mktemp("postgres")
+    # Not below pytest's own temporary folder: every run of pytest closes that to other users again.
+    folder = Path(tempfile.mkdtemp(prefix="burnish-postgres-"))
     prefix: list[str] = []
     if os.geteuid() == 0:  # Postgres refuses to run as root
-        for path in (folder, *folder.parents[: len(folder.parents) - 2]):
-            path.chmod(path.stat().st_mode | 0o011)
         shutil.chown(folder, "postgres")
         prefix = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]
     data = str(folder / "data")
@@ -126,6 +126,7 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGINT)  # a fast shutdown: SIGTERM would wait for open connections
         process.wait(30)
+        shutil.rmtree(folder)
 
 
 def _accepts(port: int) -> bool:
