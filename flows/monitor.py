@@ -5,6 +5,7 @@ from prefect import flow, get_run_logger
 from flows import pages, wiring
 from flows.settings import StackSettings
 from registry.errors import InputError
+from registry.ledger.ledger import Ledger
 from registry.records.base import ModelName
 from registry.records.observation import DriftReport
 from tasks.observe import compare_with_evaluation_set, keep_report, read_captured
@@ -25,7 +26,7 @@ async def monitor(model: ModelName | None = None) -> tuple[DriftReport, ...]:
         reports = []
         for name in names:
             try:
-                reports.append(await _report(settings, name))
+                reports.append(await _report(settings, ledger, name))
             except InputError as error:
                 if model:
                     raise
@@ -35,19 +36,16 @@ async def monitor(model: ModelName | None = None) -> tuple[DriftReport, ...]:
         ledger.close()
 
 
-async def _report(settings: StackSettings, model: str) -> DriftReport:
-    ledger, artifacts, store = wiring.ledger(settings), wiring.artifacts(settings), wiring.model_store(settings)
-    try:
-        route = ledger.route(model)
-        if route is None:
-            raise InputError(f"nothing of {model!r} is live, so there is nothing to compare with; push it first")
-        window = await read_captured(settings.capture_folder, model, route.champion)
-        version = store.version(model, route.champion)
-        with wiring.workspace(settings, f"drift-{model}") as folder:
-            report = await compare_with_evaluation_set(version, window, artifacts, folder)
-        await keep_report(report, artifacts, store, ledger)
-    finally:
-        ledger.close()
+async def _report(settings: StackSettings, ledger: Ledger, model: str) -> DriftReport:
+    artifacts, store = wiring.artifacts(settings), wiring.model_store(settings)
+    route = ledger.route(model)
+    if route is None:
+        raise InputError(f"nothing of {model!r} is live, so there is nothing to compare with; push it first")
+    window = await read_captured(settings.capture_folder, model, route.champion)
+    version = store.version(model, route.champion)
+    with wiring.workspace(settings, f"drift-{model}") as folder:
+        report = await compare_with_evaluation_set(version, window, artifacts, folder)
+    await keep_report(report, artifacts, store, ledger)
     await pages.show_link("drift", model, f"{settings.control_url}/v1/models/{model}/drift/report", _line(report))
     return report
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.integration.processes import free_ports
+from tests.integration.processes import free_pair, free_ports
 
 BURNISH = Path(sys.executable).with_name("burnish")
 COMMAND_TIMEOUT_S = 420.0
@@ -60,8 +60,9 @@ class StackUnderTest:
 
 def new_stack(home: Path, **settings: str) -> StackUnderTest:
     """Choose free ports for a stack; nothing is started yet."""
-    names = ("GATEWAY", "GATEWAY_ADMIN", "CONTROL", "BENTO", "PREFECT", "MLFLOW", "SUPERVISOR")
-    first, *rest = free_ports(len(names) + 1)
-    ports = {f"BURNISH_{name}_PORT": str(port) for name, port in zip(names, rest, strict=True)}
-    environment = dict(os.environ) | ports | {"BURNISH_DOOR_PORT": str(first), "BURNISH_HOME": str(home)} | settings
+    names = ("GATEWAY", "GATEWAY_ADMIN", "CONTROL", "BENTO", "PREFECT", "MLFLOW")
+    ports = {f"BURNISH_{name}_PORT": str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
+    environment = (
+        dict(os.environ) | ports | {"BURNISH_DOOR_PORT": str(free_pair()), "BURNISH_HOME": str(home)} | settings
+    )
     return StackUnderTest(home, environment)

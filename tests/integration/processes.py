@@ -19,6 +19,15 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
+def free_pair() -> int:
+    """A free port whose tenth successor, the second worker's, is free as well."""
+    for port in free_ports(50):
+        with socket.socket() as second:
+            if second.connect_ex(("127.0.0.1", port + 10)) != 0:
+                return port
+    raise AssertionError("no pair of free ports was found")
+
+
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
     """Wait until a condition holds, and fail the test when it does not in time."""
     deadline = time.monotonic() + seconds

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import pytest
 from burnish.stack import lifecycle
 from burnish.stack.processes import leftovers
 from flows.settings import STACK_FILE, StackSettings, stack_settings
-from tests.integration.processes import free_ports, wait_for
+from tests.integration.processes import free_pair, free_ports, wait_for
 
 PARTS = {"prefect", "mlflow", "control", "runner", "engine", "gateway"}
 HEAL_S = 120.0
@@ -62,15 +61,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield found
     finally:
         lifecycle.stop(home)
-
-
-def free_pair() -> int:
-    """A free port whose tenth successor, the second worker's, is free as well."""
-    for port in free_ports(50):
-        with socket.socket() as second:
-            if second.connect_ex(("127.0.0.1", port + 10)) != 0:
-                return port
-    raise AssertionError("no pair of free ports was found")
 
 
 def test_every_part_is_healthy_and_the_way_through_the_gateway_is_open(stack: Stack) -> None:
