@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint unit docs lock clean
+.PHONY: demo test test-slow lint unit bench-optimizer bench-evidence docs lock clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,13 @@ lint: $(STAMP)
 unit: $(STAMP)
 	$(BIN)/pytest tests/unit tests/architecture
 
+# Figures as ratios taken side by side in one run, beside their goals: build/bench/*.json. Exit code 1: a goal is missed.
+bench-optimizer: $(STAMP)
+	$(BIN)/python -m benchmarks.optimizer
+
+bench-evidence: $(STAMP)
+	$(BIN)/python -m benchmarks.evidence
+
 # What the plug-in folders hold, as a page.
 docs: $(STAMP)
 	mkdir -p build/docs
@@ -37,7 +44,7 @@ docs: $(STAMP)
 
 # The CUDA build's own libraries are left out: the CPU build of torch, which is what the pins are for, has none.
 lock: $(STAMP)
-	$(BIN)/uv pip compile --quiet --all-extras --no-annotate --no-header --output-file constraints.txt pyproject.toml
+	$(BIN)/uv pip compile --quiet --extra dev --extra postgres --no-annotate --no-header --output-file constraints.txt pyproject.toml
 	sed -i -E '/^(cuda-|triton|nvidia-(cu|nccl|nvjitlink|nvshmem|nvtx))/d' constraints.txt
 
 clean:

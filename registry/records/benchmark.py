@@ -37,6 +37,9 @@ class LatencyFigures(Record):
     latency_p50_ms: Interval
     latency_p99_ms: Interval
     throughput_per_s: Interval = Field(description="Samples a second, one call at a time.")
+    energy_mj: Interval | None = Field(
+        default=None, description="Millijoules of the processor package a call; None where the machine does not tell."
+    )
 
 
 class Benchmark(Record):

@@ -33,6 +33,15 @@ class PairedTest(Record):
     samples_required: int = Field(ge=0, description="Samples at which a candidate without losses passes.")
 
 
+class SliceResult(Record):
+    """The paired test of one slice of the evaluation set: the samples that share a value of its ``slice`` column."""
+
+    slice: str
+    score: Interval = Field(description="The candidate's score on the slice.")
+    reference_score: float = Field(description="The reference's score on the slice.")
+    test: PairedTest
+
+
 class RuleOutcome(Record):
     """What one gate rule found, with the figures that it looked at."""
 

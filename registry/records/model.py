@@ -95,12 +95,14 @@ class PluginConfig(Record):
     """A plug-in (pass or runtime) with its knobs; knobs not named have the plug-in's defaults."""
 
     name: str
-    knobs: dict[str, bool | int | float | str | None] = Field(default_factory=dict)
+    knobs: dict[str, bool | int | float | str | tuple[str, ...] | None] = Field(default_factory=dict)
 
     @property
     def label(self) -> str:
-        """The plug-in with its knobs for people, such as ``onnxruntime(threads=2)``."""
-        knobs = ",".join(f"{name}={value}" for name, value in sorted(self.knobs.items()))
+        """The plug-in with its knobs for people, such as ``onnxruntime(threads=2)``; a list by its length."""
+        knobs = ",".join(
+            f"{name}={len(value) if isinstance(value, tuple) else value}" for name, value in sorted(self.knobs.items())
+        )
         return f"{self.name}({knobs})" if knobs else self.name
 
 

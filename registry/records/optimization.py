@@ -7,7 +7,7 @@ from pydantic import Field
 
 from registry.records.base import Digest, ModelName, Record
 from registry.records.benchmark import Benchmark, Environment, Interval
-from registry.records.gate import GateDecision, PairedTest
+from registry.records.gate import GateDecision, PairedTest, SliceResult
 from registry.records.model import ArtifactRef, PluginConfig, Signature
 
 
@@ -44,6 +44,9 @@ class OptimizationConfig(Record):
     runtimes: tuple[str, ...] | None = Field(default=None, description="Only these runtimes.")
     candidate_timeout_s: float = Field(default=180.0, gt=0)
     candidate_memory_mib: int = Field(default=8192, ge=256)
+    price_per_core_hour: float | None = Field(
+        default=None, gt=0, description="In any currency; tells the cost of a million requests."
+    )
     seed: int = 0
 
 
@@ -78,6 +81,25 @@ class NumericalComparison(Record):
     max_abs_difference: float = Field(ge=0)
     max_rel_difference: float = Field(ge=0)
     equivalent: bool = Field(description="Every sample within float tolerance.")
+    first_diverging_layer: str | None = Field(
+        default=None, description="The first layer whose output is beyond tolerance on the worst sample, where told."
+    )
+
+
+class LayerSensitivity(Record):
+    """What quantizing one layer alone does to the answers."""
+
+    layer: str = Field(description="Path of the module, or name of the ONNX node: what excluded_layers takes.")
+    operator: str = Field(description="Such as Conv or MatMul.")
+    error: float = Field(ge=0, description="Mean squared error of the outputs, over the variance of the source's.")
+
+
+class Sensitivity(Record):
+    """Every quantizable layer of the source, the one that costs most first."""
+
+    layers: tuple[LayerSensitivity, ...]
+    samples: int = Field(ge=1, description="Calibration samples that were looked at.")
+    seconds: float = Field(ge=0)
 
 
 class Candidate(Record):
@@ -109,12 +131,19 @@ class CandidateResult(Record):
     comparison: NumericalComparison | None = None
     score: Interval | None = Field(default=None, description="The metric on the evaluation set.")
     fidelity: PairedTest | None = None
+    worst_slice: SliceResult | None = Field(default=None, description="Where the evaluation set names slices.")
     batch_invariant: bool | None = None
     gate: GateDecision = GateDecision()
     benchmark: Benchmark | None = None
     on_front: bool = False
     build_seconds: float = Field(default=0.0, ge=0)
     cached: bool = Field(default=False, description="The artifact came from the candidate cache.")
+    repairs: Digest | None = Field(
+        default=None, description="The refused candidate whose costliest layers this one leaves in float."
+    )
+    cost_per_million: float | None = Field(
+        default=None, ge=0, description="Price of a million requests at the smallest batch size, one call at a time."
+    )
 
 
 class OptimizationResult(Record):
@@ -129,6 +158,7 @@ class OptimizationResult(Record):
     samples: int = Field(ge=0)
     candidates: tuple[CandidateResult, ...]
     winner: Digest | None = Field(description="The id of the chosen candidate; None if none passed.")
+    sensitivity: Sensitivity | None = Field(default=None, description="Measured if a quantized candidate was refused.")
     seconds: float = Field(ge=0)
 
     @property

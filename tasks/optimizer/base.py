@@ -22,9 +22,10 @@ class Stage(IntEnum):
     """The order of passes in a recipe; at most one pass of each stage."""
 
     PRUNE = 1
-    EXPORT = 2
-    QUANTIZE = 3
-    COMPILE = 4
+    SIMPLIFY = 2
+    EXPORT = 3
+    QUANTIZE = 4
+    COMPILE = 5
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,9 @@ class PassContext:
     """The source model, the teacher of a distillation."""
     calibration: Mapping[str, npt.NDArray[np.generic]]
     """Inputs by name, axis 0 the samples; never labels."""
-    excluded_layers: tuple[str, ...] = ()
-    """Layers (ONNX node names or module paths) that stay in float."""
+    source_code: str | None = None
+    """``FILE.py:FUNCTION``, a function without arguments that returns the user's ``nn.Module``; only on a user's own
+    machine, only where the user named it."""
     target: str = "cpu"
     seed: int = 0
     threads: int = 1

@@ -37,6 +37,7 @@ class PruneStructured(Pass):
         0.3, search=(0.3, 0.5), description="Share of the channels that go."
     )
     steps: int = Field(default=600, ge=1, description="Steps of distillation, fewer if the time does not suffice.")
+    excluded_layers: tuple[str, ...] = Field(default=(), description="Modules, by path, that keep their channels.")
 
     def apply(self, artifact: Artifact, context: PassContext) -> Artifact:
         """Write ``model.pt2`` with fewer channels.
@@ -49,7 +50,7 @@ class PruneStructured(Pass):
         lifted = lift(torch.export.load(artifact.file))
         inputs = [torch.from_numpy(context.calibration[spec.name].copy()) for spec in signature.inputs]
         batch_size = signature.inputs[0].shape[0] or 64
-        gone = _prune(lifted.module, [samples[:batch_size] for samples in inputs], self.ratio, context.excluded_layers)
+        gone = _prune(lifted.module, [samples[:batch_size] for samples in inputs], self.ratio, self.excluded_layers)
         if not gone:
             left = f"; calls that were not looked into: {', '.join(lifted.left)}" if lifted.left else ""
             raise CandidateError(f"no channel of this program can go at ratio {self.ratio}{left}")

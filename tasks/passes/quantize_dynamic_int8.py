@@ -5,6 +5,7 @@ from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from pydantic import Field
 
 from registry.errors import CandidateError
 from registry.records.model import ArtifactFormat
@@ -29,6 +30,10 @@ class QuantizeDynamicInt8(Pass):
     produces: ClassVar[ArtifactFormat] = ArtifactFormat.ONNX
     suits: ClassVar[frozenset[str] | None] = frozenset({"onnxruntime"})
 
+    excluded_layers: tuple[str, ...] = Field(
+        default=(), description="Layers that stay in float: names of ONNX nodes or paths of modules."
+    )
+
     def apply(self, artifact: Artifact, context: PassContext) -> Artifact:
         """Write ``model.onnx`` with integer operators.
 
@@ -46,7 +51,7 @@ class QuantizeDynamicInt8(Pass):
                 per_channel=True,
                 reduce_range=False,
                 weight_type=QuantType.QInt8,
-                nodes_to_exclude=nodes_of_layers(prepared, context.excluded_layers),
+                nodes_to_exclude=nodes_of_layers(prepared, self.excluded_layers),
             )
         if not operators(produced.file) & _QUANTIZED:
             raise CandidateError("the graph has no matrix product with constant weights and no LSTM to quantize")

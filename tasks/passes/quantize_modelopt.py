@@ -49,6 +49,7 @@ class QuantizeModelOpt(Pass):
     needs_calibration: ClassVar[bool] = True
 
     samples: int = Field(default=512, ge=1, description="Calibration samples that are looked at.")
+    excluded_layers: tuple[str, ...] = Field(default=(), description="Layers that stay in float: paths of modules.")
 
     def apply(self, artifact: Artifact, context: PassContext) -> Artifact:
         """Write ``model.onnx`` with int8 weights and QuantizeLinear and DequantizeLinear nodes.
@@ -61,7 +62,7 @@ class QuantizeModelOpt(Pass):
         module = fold_batch_norms(lifted.module)
         batches = list(calibration_batches(context.calibration, artifact.signature, self.samples))
         tensors = [[torch.from_numpy(value.copy()) for value in batch.values()] for batch in batches]
-        if not _quantize(module, tensors, _configuration(module, context.excluded_layers)):
+        if not _quantize(module, tensors, _configuration(module, self.excluded_layers)):
             left = ", ".join(lifted.left) or "none with weights"
             raise CandidateError(f"this program has no convolution or linear layer to quantize; its calls: {left}")
         produced = Artifact(context.workspace, self.produces, artifact.signature)

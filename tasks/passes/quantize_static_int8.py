@@ -48,6 +48,9 @@ class QuantizeStaticInt8(Pass):
         "minmax", search=("minmax", "percentile"), description="How ranges follow from the calibration set."
     )
     samples: int = Field(default=512, ge=1, description="Calibration samples that are looked at.")
+    excluded_layers: tuple[str, ...] = Field(
+        default=(), description="Layers that stay in float: names of ONNX nodes or paths of modules."
+    )
 
     def apply(self, artifact: Artifact, context: PassContext) -> Artifact:
         """Write ``model.onnx`` with QuantizeLinear and DequantizeLinear nodes.
@@ -69,7 +72,7 @@ class QuantizeStaticInt8(Pass):
                 per_channel=True,
                 reduce_range=False,
                 calibrate_method=_METHODS[self.calibrate],
-                nodes_to_exclude=nodes_of_layers(prepared, context.excluded_layers),
+                nodes_to_exclude=nodes_of_layers(prepared, self.excluded_layers),
             )
         if "QuantizeLinear" not in operators(produced.file):
             raise CandidateError("no operator of this graph can be quantized statically; int8 would change nothing")

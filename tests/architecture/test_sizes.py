@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("burnish", "flows", "tasks", "serving", "monitoring", "registry", "tests")
+PACKAGES = ("burnish", "flows", "tasks", "serving", "monitoring", "registry", "benchmarks", "tests")
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 50
 

@@ -56,12 +56,13 @@ class Workshop:
 
     def build(self, name: str, net: str, attempt: str, excluded_layers: tuple[str, ...] = ()) -> Built:
         """Apply a pass anew."""
-        step = build_pass(PluginConfig(name=name))
+        knobs = {"excluded_layers": excluded_layers} if excluded_layers else {}
+        step = build_pass(PluginConfig(name=name, knobs=knobs))
         consumed = sorted(step.consumes)[0]
         program, artifact = self.source(net, ArtifactFormat.EXPORTED_PROGRAM), self.source(net, consumed)
         workspace = self._root / "work" / name / net / attempt
         workspace.mkdir(parents=True)
-        context = PassContext(workspace, program, NETS[net].inputs(), excluded_layers)
+        context = PassContext(workspace, program, NETS[net].inputs())
         before = tree_manifest(artifact.folder)
         with _nowhere_to_write(self._root) as strays:
             produced = step.apply(artifact, context)
