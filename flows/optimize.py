@@ -152,7 +152,7 @@ async def _search(run: Run, source: Artifact, sets: Sets) -> OptimizationResult:
     )
     search = await asyncio.to_thread(Search, asked, run.progress.candidate)
     await try_baseline(search)
-    for planned in search.candidates:
+    while planned := await asyncio.to_thread(search.next):
         await try_candidate(search, planned)
     run.progress.stage("benchmark")
     return await measure_finalists(search)

@@ -1,6 +1,7 @@
 """The search: build each candidate, hold it against the source, measure those that are right, choose one."""
 
 import shutil
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def optimize(request: SearchRequest, on_event: OnEvent) -> OptimizationResult:
     """
     search = Search(request, on_event)
     search.start()
-    for planned in search.candidates:
+    while planned := search.next():
         search.attempt(planned)
     return search.finish()
 
@@ -90,7 +91,7 @@ class Search:
         )
         calibrated = request.calibration is not None
         planned = plan(request.source.format, request.config, identity, calibrated=calibrated)
-        self.planned_baseline, self.candidates = planned[0], planned[1:]
+        self.planned_baseline, self._left = planned[0], deque(planned[1:])
         self.output = Output(request.out)
         self.workshop = _workshop(request, self.output, identity)
         self.progress = Progress(self.output, on_event)
@@ -116,6 +117,10 @@ class Search:
             raise InputError(f"the source model itself cannot be run on the evaluation set: {error}") from error
         self.baseline = Contestant(result, built.artifact)
         self._enter(self.baseline)
+
+    def next(self) -> Planned | None:
+        """Propose the candidate to attempt next; None if there is nothing left to try."""
+        return self._left.popleft() if self._left else None
 
     def attempt(self, planned: Planned) -> None:
         """Build, judge and screen one candidate, whatever comes of it."""
