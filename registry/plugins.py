@@ -1,14 +1,19 @@
-"""Find a plug-in by file name, then by entry point; import only what is asked for."""
+"""Find a plug-in by file name, then by entry point; import only what is asked for.
+
+A plug-in may be anybody's code, so whatever goes wrong in finding, importing or asking one is ``PluginUnavailable``
+with the reason: it is told and left out, and nothing else is lost.
+"""
 
 import ast
 import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, Field
 
@@ -30,6 +35,9 @@ PASSES = PluginKind(noun="pass", package="tasks.passes", group="burnish.passes")
 RUNTIMES = PluginKind(noun="runtime", package="serving.runtimes", group="burnish.runtimes")
 
 
+BUILT_IN = "burnish"
+
+
 @dataclass(frozen=True)
 class PluginInfo:
     """What can be told of a plug-in without importing it."""
@@ -37,7 +45,12 @@ class PluginInfo:
     name: str
     summary: str
     module: str
-    install: str | None
+    install: str | None = None
+    origin: str = BUILT_IN
+    """The distribution that it came with, such as ``my-package 1.0``."""
+    file: Path | None = None
+    problem: str | None = None
+    """Why it cannot even be imported, where its text alone tells that."""
 
 
 def knob(default: Any, *, search: tuple[Any, ...] = (), description: str) -> Any:  # noqa: ANN401
@@ -58,7 +71,7 @@ def search_values(plugin: type[BaseModel]) -> dict[str, tuple[Any, ...]]:
 
 def plugin_names(kind: PluginKind) -> tuple[str, ...]:
     """Return the sorted names of every plug-in of a kind, importing none of them."""
-    return tuple(sorted({*_modules_by_file(kind), *_entry_points(kind)}))
+    return tuple(sorted({*_modules_by_file(kind), *(point.name for point in _entry_points(kind))}))
 
 
 def describe_plugin(kind: PluginKind, name: str) -> PluginInfo:
@@ -70,13 +83,25 @@ def describe_plugin(kind: PluginKind, name: str) -> PluginInfo:
     Raises:
         PluginNotFound: no plug-in has this name.
     """
-    module = _module_name(kind, name)
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise PluginNotFound(f"the {kind.noun} {name!r} names the module {module}, which is not installed")
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    summary = (ast.get_docstring(tree) or "").split("\n", 1)[0]
-    return PluginInfo(name=name, summary=summary, module=module, install=_string_constant(tree, "INSTALL"))
+    files = _modules_by_file(kind)
+    if name in files:
+        return _read(name, files[name], BUILT_IN)
+    for point in _entry_points(kind):
+        if point.name == name:
+            return _read(name, point.module, _origin(point))
+    raise PluginNotFound(f"there is no {kind.noun} {name!r}; known: {', '.join(plugin_names(kind))}")
+
+
+def hidden_plugins(kind: PluginKind) -> tuple[PluginInfo, ...]:
+    """Return the entry points that are never used, because another plug-in has their name; ``problem`` says which."""
+    taken = dict(_modules_by_file(kind))
+    hidden = []
+    for point in _entry_points(kind):
+        first = taken.setdefault(point.name, point.module)
+        if first != point.module:
+            problem = f"the name {point.name!r} is that of {first}; rename the entry point"
+            hidden.append(PluginInfo(point.name, "", point.module, origin=_origin(point), problem=problem))
+    return tuple(hidden)
 
 
 def load_plugin(kind: PluginKind, name: str, base: type[T]) -> type[T]:
@@ -84,19 +109,34 @@ def load_plugin(kind: PluginKind, name: str, base: type[T]) -> type[T]:
 
     Raises:
         PluginNotFound: no plug-in has this name.
-        PluginUnavailable: its library is not installed here.
-        InputError: the module does not define exactly one subclass of ``base``.
+        PluginUnavailable: its library is not installed here, or it is broken; the message says which.
     """
     info = describe_plugin(kind, name)
+    plugin = _only_subclass(kind, _imported(kind, info), base)
+    fault = _fault(plugin, base)
+    if fault:
+        raise PluginUnavailable(f"the {kind.noun} {name!r} is not whole: {plugin.__name__} {fault}")
+    return plugin
+
+
+def usable_plugin(kind: PluginKind, name: str, base: type[T]) -> type[T]:
+    """Import a plug-in, and ask it whether it can work here.
+
+    Raises:
+        PluginNotFound: no plug-in has this name.
+        PluginUnavailable: it cannot work here, or it is broken; the message says why.
+    """
+    plugin: Any = load_plugin(kind, name, base)
     try:
-        module = importlib.import_module(info.module)
-    except ImportError as error:
-        missing = error.name or str(error)
-        command = info.install or f"pip install {missing.split('.')[0]}"
+        reason = plugin.unavailable()
+        plugin.search_values()
+    except Exception as error:  # a plug-in is anybody's code: it is left out, nothing else is lost
         raise PluginUnavailable(
-            f"the {kind.noun} {name!r} needs {missing}, which is not installed here; run: {command}"
+            f"the {kind.noun} {name!r} is broken: {type(error).__name__} when asked whether it can run here: {error}"
         ) from error
-    return _only_subclass(module, base)
+    if reason:
+        raise PluginUnavailable(f"the {kind.noun} {name!r} cannot run here: {reason}")
+    return cast(type[T], plugin)
 
 
 def build_plugin(kind: PluginKind, name: str, knobs: Mapping[str, Any], base: type[T]) -> T:
@@ -107,37 +147,78 @@ def build_plugin(kind: PluginKind, name: str, knobs: Mapping[str, Any], base: ty
         PluginUnavailable: it cannot work here.
         InputError: a knob is unknown or has a wrong value.
     """
-    plugin: Any = load_plugin(kind, name, base)
-    reason = plugin.unavailable()
-    if reason:
-        raise PluginUnavailable(f"the {kind.noun} {name!r} cannot run here: {reason}")
+    plugin = usable_plugin(kind, name, base)
     try:
-        built: T = plugin(**knobs)
+        return plugin(**knobs)
     except ValueError as error:
         raise InputError(f"the {kind.noun} {name!r} does not take these knobs: {error}") from error
-    return built
 
 
-def _only_subclass(module: ModuleType, base: type[T]) -> type[T]:
+def _imported(kind: PluginKind, info: PluginInfo) -> ModuleType:
+    told = f"the {kind.noun} {info.name!r}"
+    if info.problem:
+        raise PluginUnavailable(f"{told} is broken: {info.problem}")
+    try:
+        return importlib.import_module(info.module)
+    except (Exception, SystemExit) as error:  # a plug-in is anybody's code: it is left out, nothing else is lost
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing:
+            command = info.install or f"pip install {missing.split('.')[0]}"
+            raise PluginUnavailable(f"{told} needs {missing}, which is not installed here; run: {command}") from error
+        command = f"; run: {info.install}" if info.install else ""
+        raise PluginUnavailable(f"{told} cannot be imported: {type(error).__name__}: {error}{command}") from error
+
+
+def _only_subclass(kind: PluginKind, module: ModuleType, base: type[T]) -> type[T]:
     found = [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
     ]
     if len(found) != 1:
-        raise InputError(f"{module.__name__} must define exactly one {base.__name__}; it defines {len(found)}")
+        told = f"{module.__name__} must define exactly one {base.__name__} to be a {kind.noun}"
+        raise PluginUnavailable(f"{told}; it defines {len(found)}")
     return found[0]
 
 
-def _module_name(kind: PluginKind, name: str) -> str:
-    files = _modules_by_file(kind)
-    if name in files:
-        return files[name]
-    points = _entry_points(kind)
-    if name in points:
-        return points[name].module
-    known = ", ".join(plugin_names(kind))
-    raise PluginNotFound(f"there is no {kind.noun} {name!r}; known: {known}")
+def _fault(plugin: type[Any], base: type[Any]) -> str | None:
+    """What a class lacks of all that its base leaves to it."""
+    variables = [name for name in getattr(base, "__class_vars__", ()) if not hasattr(plugin, name)]
+    if variables:
+        return f"does not set {', '.join(sorted(variables))}"
+    methods = getattr(plugin, "__abstractmethods__", ())
+    if methods:
+        return f"does not define {', '.join(sorted(methods))}"
+    fields = getattr(plugin, "model_fields", {})
+    without = [name for name, field in fields.items() if field.is_required()]
+    return f"has knobs without a default: {', '.join(without)}" if without else None
+
+
+def _read(name: str, module: str, origin: str) -> PluginInfo:
+    file = _source_file(module)
+    if file is None:
+        problem = f"it names the module {module}, which is not installed or is no Python file"
+        return PluginInfo(name, "", module, origin=origin, problem=problem)
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, SyntaxError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        return PluginInfo(name, "", module, origin=origin, file=file, problem=f"{file}{line}: {error}")
+    summary = (ast.get_docstring(tree) or "").split("\n", 1)[0]
+    return PluginInfo(name, summary, module, _string_constant(tree, "INSTALL"), origin, file)
+
+
+def _source_file(module: str) -> Path | None:
+    """Find a module's file; unlike ``importlib.util.find_spec``, the packages above it are not imported."""
+    top, *parts = module.split(".")
+    try:
+        spec: ModuleSpec | None = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    for part in parts:
+        folders = spec.submodule_search_locations if spec else None
+        spec = PathFinder.find_spec(f"{spec.name}.{part}", list(folders)) if spec and folders else None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
 def _modules_by_file(kind: PluginKind) -> dict[str, str]:
@@ -150,8 +231,13 @@ def _plugin_files(kind: PluginKind) -> Iterator[Path]:
         yield from (path for path in Path(folder).glob("*.py") if not path.stem.startswith("_"))
 
 
-def _entry_points(kind: PluginKind) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=kind.group)}
+def _entry_points(kind: PluginKind) -> list[EntryPoint]:
+    """The entry points of a kind in an order that does not depend on the order of installation."""
+    return sorted(entry_points(group=kind.group), key=lambda point: (point.name, _origin(point), point.value))
+
+
+def _origin(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "a package"
 
 
 def _string_constant(tree: ast.Module, name: str) -> str | None:

@@ -1,8 +1,6 @@
 """What makes two candidates the same: the ids of candidates and the keys of the cache."""
 
-import importlib.util
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from registry.digest import file_digest, json_digest
 from registry.plugins import PASSES, RUNTIMES, PluginKind, describe_plugin
@@ -45,11 +43,12 @@ class Identity:
         return json_digest({"candidate": candidate.id, "evaluation": evaluation})
 
     def _described(self, kind: PluginKind, config: PluginConfig) -> dict[str, object]:
-        return {**config.model_dump(), "code": self._code(describe_plugin(kind, config.name).module)}
+        return {**config.model_dump(), "code": self._code(kind, config.name)}
 
-    def _code(self, module: str) -> str:
+    def _code(self, kind: PluginKind, name: str) -> str:
         """Digest of a plug-in's source file: a changed pass makes another candidate."""
-        if module not in self._files:
-            spec = importlib.util.find_spec(module)
-            self._files[module] = file_digest(Path(spec.origin)) if spec and spec.origin else ""
-        return self._files[module]
+        key = f"{kind.noun} {name}"
+        if key not in self._files:
+            file = describe_plugin(kind, name).file
+            self._files[key] = file_digest(file) if file else ""
+        return self._files[key]

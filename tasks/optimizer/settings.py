@@ -14,6 +14,8 @@ def child_environment(home: Path, threads: int) -> dict[str, str]:
         threads: what OpenMP may use; a session's own knob overrides it.
     """
     kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    if import_path := _absolute(os.environ.get("PYTHONPATH", "")):
+        kept["PYTHONPATH"] = import_path
     return kept | {
         "HOME": str(home),
         "TMPDIR": str(home),
@@ -23,3 +25,8 @@ def child_environment(home: Path, threads: int) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _absolute(search_path: str) -> str:
+    """A search path for a process in another folder; an empty entry means the folder that the process stands in."""
+    return os.pathsep.join(str(Path(entry).absolute()) for entry in search_path.split(os.pathsep) if entry)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from registry.errors import CandidateError, InputError, PluginUnavailable
-from registry.plugins import PASSES, RUNTIMES, PluginKind, load_plugin, plugin_names
+from registry.plugins import PASSES, RUNTIMES, PluginKind, plugin_names, usable_plugin
 from registry.records.model import ArtifactFormat, PluginConfig
 from registry.records.optimization import Candidate, OptimizationConfig
 from serving.runtime import Runtime
@@ -116,15 +116,9 @@ def _installed(
     missing: dict[str, str] = {}
     for name in plugin_names(kind) if allowed is None else allowed:
         try:
-            plugin = load_plugin(kind, name, base)
+            available[name] = usable_plugin(kind, name, base)
         except PluginUnavailable as error:
             missing[name] = str(error)
-            continue
-        reason = plugin.unavailable()
-        if reason:
-            missing[name] = reason
-        else:
-            available[name] = plugin
     return available, missing
 
 

@@ -3,6 +3,7 @@
 import importlib
 import re
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,6 @@ DOCS = Path(__file__).parents[2] / "docs"
 NET = "residual"
 
 
-class _Point:
-    """An installed entry point."""
-
-    def __init__(self, name: str, module: str) -> None:
-        self.name, self.module = name, module
-
-
 def install(page: str, kind: PluginKind, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Write a page's example into a package and announce it as the page says; return the plug-in's name."""
     text = (DOCS / page).read_text(encoding="utf-8")
@@ -39,7 +33,7 @@ def install(page: str, kind: PluginKind, folder: Path, monkeypatch: pytest.Monke
     (folder / package / f"{module}.py").write_text(source[1], encoding="utf-8")
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delitem(sys.modules, package, raising=False)
-    points = [_Point(name, f"{package}.{module}")]
+    points = [EntryPoint(name, f"{package}.{module}", kind.group)]
     monkeypatch.setattr("registry.plugins.entry_points", lambda group: points if group == kind.group else [])
     importlib.invalidate_caches()
     return name

@@ -145,8 +145,8 @@ def test_every_id_is_its_own() -> None:
 
 def test_plugins_that_cannot_work_here_are_skipped_with_their_reason() -> None:
     skipped = {label: one.skip for one, label in zip(planned(), labels(planned()), strict=True) if one.skip}
-    assert skipped["compile @ eager"] == "no such chip here"
-    assert skipped["source @ chip"] == "no such chip here"
+    assert skipped["compile @ eager"] == "the pass 'compile' cannot run here: no such chip here"
+    assert skipped["source @ chip"] == "the runtime 'chip' cannot run here: no such chip here"
     assert "pip install no_such_library" in skipped["broken @ eager"]
 
 
