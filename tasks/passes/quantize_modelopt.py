@@ -14,8 +14,9 @@ from torch.nn import functional
 from registry.errors import CandidateError
 from registry.records.model import ArtifactFormat
 from tasks.optimizer.base import Artifact, Pass, PassContext, Stage
+from tasks.optimizer.batch_norms import fold_batch_norms
 from tasks.optimizer.calibration import calibration_batches
-from tasks.optimizer.lifting import export_again, fold_batch_norms, lift, put_module
+from tasks.optimizer.lifting import export_again, lift, put_module
 from tasks.optimizer.onnx_export import write_onnx
 
 _INT8 = (-128, 127, torch.int8)
@@ -59,7 +60,8 @@ class QuantizeModelOpt(Pass):
                 exported.
         """
         lifted = lift(torch.export.load(artifact.file))
-        module = fold_batch_norms(lifted.module)
+        module = lifted.module
+        fold_batch_norms(module)
         batches = list(calibration_batches(context.calibration, artifact.signature, self.samples))
         tensors = [[torch.from_numpy(value.copy()) for value in batch.values()] for batch in batches]
         if not _quantize(module, tensors, _configuration(module, self.excluded_layers)):

@@ -10,7 +10,7 @@ from torch.export import Dim, ExportedProgram
 from registry.digest import file_digest
 from registry.errors import CandidateError
 from registry.records.model import Datatype, Signature, TensorSpec
-from tasks.optimizer.lifting import export_again, fold_batch_norms, lift, save_program
+from tasks.optimizer.lifting import export_again, lift, save_program
 
 
 class ConvNet(nn.Module):
@@ -49,19 +49,6 @@ class Tied(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.free(self.head(self.embedding(tokens).mean(1)))
-
-
-class Normalized(nn.Module):
-    """A batch norm that a convolution shares its output with."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Conv1d(2, 2, 1)
-        self.norm = nn.BatchNorm1d(2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.layer(x)
-        return self.norm(y) + y
 
 
 def exported(module: nn.Module, example: Tensor) -> ExportedProgram:
@@ -115,21 +102,6 @@ def test_a_weight_with_two_uses_stays_and_is_told() -> None:
 def test_flattening_does_not_fix_the_channels_before_it() -> None:
     lifted = lift(exported(ConvNet(), IMAGES))
     assert [node.args[1] for node in lifted.module.graph.find_nodes(op="call_function", target=torch.flatten)] == [1]
-
-
-def test_folding_removes_batch_norms_and_keeps_results() -> None:
-    program = exported(ConvNet(), IMAGES)
-    folded = fold_batch_norms(lift(program).module)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
-    torch.testing.assert_close(folded(IMAGES)[0], program.module()(IMAGES)["logits"])
-
-
-def test_folding_leaves_a_batch_norm_whose_input_is_used_elsewhere() -> None:
-    series = torch.randn(2, 2, 5)
-    program = exported(Normalized(), series)
-    folded = fold_batch_norms(lift(program).module)
-    assert any(isinstance(module, nn.BatchNorm1d) for module in folded.modules())
-    torch.testing.assert_close(folded(series)[0], program.module()(series))
 
 
 def test_exporting_again_keeps_the_batch_dynamic_even_from_a_single_sample() -> None:
