@@ -1,7 +1,9 @@
 """Exported program to ONNX file: the signature's names, nothing of the source code, the same bytes every time."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import onnx_ir as ir
 import torch
@@ -10,35 +12,68 @@ from torch.onnx import OnnxExporterError
 
 from registry.errors import CandidateError
 from registry.records.model import Signature
+from tasks.optimizer.onnx_legacy_export import export_by_tracing
 
+Exporter = Literal["auto", "dynamo", "legacy"]
+
+OPSET = 20
+"""The newest that both exporters write."""
 _MAX_SINGLE_FILE_BYTES = 2**31 - 2**24
 """Protobuf ends at 2 GiB; beyond it the weights go to a file beside the graph."""
 
+_log = logging.getLogger(__name__)
 
-def write_onnx(program: ExportedProgram, signature: Signature, file: Path) -> None:
+
+def write_onnx(
+    program: ExportedProgram, signature: Signature, file: Path, *, exporter: Exporter = "auto", opset: int = OPSET
+) -> None:
     """Write a program as ONNX with the inputs and outputs of a signature, in its order.
 
-    What the exporter notes about the source code (stack traces, paths) is taken out.
+    What the exporter notes about the source code (stack traces, paths) is taken out; which exporter it was stands in
+    the file, as the metadata ``exporter``.
+
+    Args:
+        program: what is exported.
+        signature: names and types of its inputs and outputs.
+        file: where the graph goes.
+        exporter: ``dynamo`` translates the program, ``legacy`` traces it, ``auto`` traces what cannot be translated.
+        opset: version of ONNX's operators.
 
     Raises:
-        CandidateError: the exporter does not know an operator, or the result has other inputs or outputs.
+        CandidateError: the exporter does not know an operator, or the result has other inputs or outputs or does not
+            take batches of another size.
     """
-    try:
-        exported = torch.onnx.export(
-            program,
-            dynamo=True,
-            verbose=False,
-            input_names=[spec.name for spec in signature.inputs],
-            output_names=[spec.name for spec in signature.outputs],
-        )
-    except (OnnxExporterError, RuntimeError) as error:
-        raise CandidateError(f"the ONNX exporter cannot take this program: {error}") from error
-    assert exported is not None
-    _check_names(exported.model.graph, signature)
-    _keep_names_apart(exported.model.graph)
-    _forget_source_code(exported.model)
+    used, model = _export(program, signature, exporter, opset)
+    _check_names(model.graph, signature)
+    _keep_names_apart(model.graph)
+    _forget_source_code(model)
+    model.metadata_props["exporter"] = used
     weights = sum(tensor.nbytes for tensor in (*program.state_dict.values(), *program.tensor_constants.values()))
-    exported.save(str(file), external_data=weights > _MAX_SINGLE_FILE_BYTES)
+    ir.save(model, file, external_data=f"{file.name}.data" if weights > _MAX_SINGLE_FILE_BYTES else None)
+
+
+def _export(program: ExportedProgram, signature: Signature, exporter: Exporter, opset: int) -> tuple[str, ir.Model]:
+    if exporter != "legacy":
+        try:
+            return "dynamo", _translate(program, signature, opset)
+        except (OnnxExporterError, RuntimeError) as error:
+            if exporter == "dynamo":
+                raise CandidateError(f"the ONNX exporter cannot take this program: {error}") from error
+            _log.warning("exported by tracing (dynamo=False), as the ONNX exporter cannot take this program: %s", error)
+    return "legacy", export_by_tracing(program, signature, opset)
+
+
+def _translate(program: ExportedProgram, signature: Signature, opset: int) -> ir.Model:
+    exported = torch.onnx.export(
+        program,
+        dynamo=True,
+        verbose=False,
+        opset_version=opset,
+        input_names=[spec.name for spec in signature.inputs],
+        output_names=[spec.name for spec in signature.outputs],
+    )
+    assert exported is not None
+    return exported.model
 
 
 def _check_names(graph: ir.Graph, signature: Signature) -> None:
