@@ -6,10 +6,11 @@ import onnx
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from registry.errors import CandidateError
+from tasks.optimizer.onnx_layers import name_nodes, weights_of_nodes
 
 
 def prepare(file: Path, prepared: Path) -> None:
-    """Write a graph with constants folded, operators fused and the shape of every tensor noted.
+    """Write a graph with constants folded, operators fused, the shape of every tensor noted and every node named.
 
     Symbolic shape inference is left out: it stops at operators that it does not know, and the shapes that plain ONNX
     inference finds were enough to quantize the same operators (seen on convolutional, recurrent and encoder networks).
@@ -22,6 +23,7 @@ def prepare(file: Path, prepared: Path) -> None:
     shapes = [info for info in model.graph.value_info if info.name not in weights]
     del model.graph.value_info[:]
     model.graph.value_info.extend(shapes)  # shapes noted for weights are wrong as soon as the quantizer transposes one
+    name_nodes(model)
     onnx.save(model, prepared)
 
 
@@ -32,13 +34,13 @@ def nodes_of_layers(file: Path, layers: tuple[str, ...]) -> list[str]:
         CandidateError: a layer has no node.
     """
     graph = onnx.load(file, load_external_data=False).graph
-    weights = {initializer.name for initializer in graph.initializer}
+    weights = weights_of_nodes(graph)
     found: list[str] = []
     for layer in layers:
         nodes = [
             node.name
-            for node in graph.node
-            if node.name == layer or any(name in weights and name.startswith(f"{layer}.") for name in node.input)
+            for node, names in zip(graph.node, weights, strict=True)
+            if node.name == layer or any(name.startswith(f"{layer}.") for name in names)
         ]
         if not nodes:
             raise CandidateError(
