@@ -86,6 +86,8 @@ class Pass(BaseModel):
     suits: ClassVar[frozenset[str] | None] = None
     """Names of the runtimes that the product is made for; None: all that consume the format."""
     needs_calibration: ClassVar[bool] = False
+    needs_source_code: ClassVar[bool] = False
+    """It works on the user's own ``nn.Module``; without ``PassContext.source_code`` the search leaves it out."""
     deterministic: ClassVar[bool] = True
     """The same artifact, knobs and seed give the same bytes; where they do not, the docstring says why."""
 
