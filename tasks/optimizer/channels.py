@@ -48,16 +48,17 @@ Layer = nn.Conv1d | nn.Conv2d | nn.Linear
 
 
 def fixed_layers(module: fx.GraphModule) -> list[nn.Module]:
-    """Return the convolution and linear layers of a lifted module that must keep their output channels.
+    """Return the layers of a lifted module that must keep their output channels, the recurrent ones always.
 
-    A layer's channels are free if they only meet element-wise operators, batch norms, pooling, flattening and further
-    layers. They are fixed if they, or channels that are added to them, reach an output, come from an input, or meet any
-    other operator (a reshape into heads, a layer norm, a recurrent cell).
+    The channels of a convolution or linear layer are free if they only meet element-wise operators, batch norms,
+    pooling, flattening and further layers. They are fixed if they, or channels that are added to them, reach an output,
+    come from an input, or meet any other operator (a reshape into heads, a layer norm, a recurrent cell).
     """
     flow = _Flow(module)
     for node in module.graph.nodes:
         flow.visit(node)
-    return [layer for node, layer in flow.layers if flow.is_fixed(node)]
+    recurrent = [layer for layer in module.modules() if isinstance(layer, nn.RNNBase)]
+    return [*(layer for node, layer in flow.layers if flow.is_fixed(node)), *recurrent]
 
 
 class _Flow:
@@ -96,7 +97,7 @@ class _Flow:
             self._join(node, [source])
             return
         if not isinstance(module, Layer):
-            self._fix(node, source)
+            self._fix(node, *node.all_input_nodes)
             return
         if any(module is known for _, known in self.layers):
             self._fix(node, source, *(other for other, known in self.layers if known is module))
