@@ -34,6 +34,7 @@ def run_candidate(job_json: dict[str, Any], workspace: Path) -> dict[str, Any]:
             workspace=folder,
             source=job.source.artifact,
             calibration=calibration,
+            source_code=job.source_code,
             seed=job.seed,
             threads=job.threads,
             deadline=deadline,

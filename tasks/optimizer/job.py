@@ -40,6 +40,8 @@ class CandidateJob(Record):
     evaluation: str
     """Inputs as ``.npz``."""
     calibration: str | None = None
+    source_code: str | None = None
+    """``FILE.py:FUNCTION`` that makes the source as an ``nn.Module``, for passes that need its code."""
     check_invariance: bool
     seed: int = 0
     threads: int = 1
