@@ -7,6 +7,7 @@ with the reason: it is told and left out, and nothing else is lost.
 import ast
 import importlib
 import importlib.util
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
@@ -20,6 +21,8 @@ from pydantic import BaseModel, Field
 from registry.errors import InputError, PluginNotFound, PluginUnavailable
 
 T = TypeVar("T")
+
+_OWN = frozenset({"burnish", "flows", "tasks", "serving", "monitoring", "registry"})
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class PluginInfo:
     file: Path | None = None
     problem: str | None = None
     """Why it cannot even be imported, where its text alone tells that."""
+    imports: tuple[str, ...] = ()
+    """The top-level packages that it imports besides the standard library and Burnish."""
 
 
 def knob(default: Any, *, search: tuple[Any, ...] = (), description: str) -> Any:  # noqa: ANN401
@@ -205,7 +210,9 @@ def _read(name: str, module: str, origin: str) -> PluginInfo:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         return PluginInfo(name, "", module, origin=origin, file=file, problem=f"{file}{line}: {error}")
     summary = (ast.get_docstring(tree) or "").split("\n", 1)[0]
-    return PluginInfo(name, summary, module, _string_constant(tree, "INSTALL"), origin, file)
+    return PluginInfo(
+        name, summary, module, _string_constant(tree, "INSTALL"), origin, file, imports=_foreign_imports(tree)
+    )
 
 
 def _source_file(module: str) -> Path | None:
@@ -250,3 +257,13 @@ def _string_constant(tree: ast.Module, name: str) -> str | None:
         ):
             return node.value.value
     return None
+
+
+def _foreign_imports(tree: ast.Module) -> tuple[str, ...]:
+    found = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return tuple(sorted(found - sys.stdlib_module_names - _OWN))

@@ -116,7 +116,8 @@ def pass_class(name: str) -> type[Pass]:
     try:
         found: type[Pass] = load_plugin(PASSES, name, Pass)  # type: ignore[type-abstract]
     except PluginUnavailable as error:
-        pytest.skip(str(error))
+        _skip_if_missing(error)
+        raise
     if reason := found.unavailable():
         pytest.skip(reason)
     return found
@@ -127,10 +128,17 @@ def runtime_class(name: str) -> type[Runtime]:
     try:
         found: type[Runtime] = load_plugin(RUNTIMES, name, Runtime)  # type: ignore[type-abstract]
     except PluginUnavailable as error:
-        pytest.skip(str(error))
+        _skip_if_missing(error)
+        raise
     if reason := found.unavailable():
         pytest.skip(reason)
     return found
+
+
+def _skip_if_missing(error: PluginUnavailable) -> None:
+    """A library that is not here is no fault of the plug-in; whatever else hinders its import is."""
+    if isinstance(error.__cause__, ImportError | OSError):
+        pytest.skip(str(error))
 
 
 def consumed_formats(name: str) -> tuple[ArtifactFormat, ...]:

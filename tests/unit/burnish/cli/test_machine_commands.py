@@ -34,12 +34,36 @@ def test_show_runtime_tells_its_knobs(capsys: pytest.CaptureFixture[str]) -> Non
     assert main.run(["runtimes", "show", "onnxruntime"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "consumes: onnx" in shown
-    assert "threads │ 1" in shown
+    assert "threads │ int >= 1 │ 1" in shown
 
 
 def test_unknown_plug_in_is_2_and_names_the_known(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["passes", "show", "quantise"]) == 2
     assert "export_onnx" in capsys.readouterr().err
+
+
+def test_show_tells_what_a_pass_needs_and_what_it_goes_by(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["passes", "show", "compile_aot_inductor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["needs"].startswith("A C++ compiler is needed")
+    assert found["source"].startswith("https://docs.pytorch.org/")
+    assert found["libraries"]["torch"] is not None
+    assert (found["needs_calibration"], found["needs_source_code"], found["deterministic"]) == (False, False, False)
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"type": "integer", "minimum": 1}, "int >= 1"),
+        ({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, "float > 0 < 1"),
+        ({"enum": ["a", "b"]}, "a | b"),
+        ({"type": "array", "items": {"type": "string"}}, "list of str"),
+        ({"anyOf": [{"type": "boolean"}, {"type": "null"}]}, "bool or none"),
+        ({"$ref": "#/$defs/Way"}, "up | down"),
+    ],
+)
+def test_the_values_of_a_knob_are_said_in_words(schema: dict[str, object], said: str) -> None:
+    assert plugins._values(schema, {"Way": {"enum": ["up", "down"]}}) == said
 
 
 def test_show_of_a_plug_in_that_cannot_run_here_says_why(
@@ -48,9 +72,11 @@ def test_show_of_a_plug_in_that_cannot_run_here_says_why(
     def missing(kind: PluginKind, name: str, base: type) -> None:
         raise PluginUnavailable(f"{name} needs a library; run: pip install library")
 
-    monkeypatch.setattr(plugins, "load_plugin", missing)
+    monkeypatch.setattr(plugins, "usable_plugin", missing)
     assert main.run(["runtimes", "show", "onnxruntime", "--json"]) == 0
-    assert "pip install library" in json.loads(capsys.readouterr().out)["unavailable"]
+    shown = json.loads(capsys.readouterr().out)
+    assert "pip install library" in shown["unavailable"]
+    assert shown["consumes"] == ["onnx"]
 
 
 @pytest.fixture

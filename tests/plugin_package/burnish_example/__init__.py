@@ -1,0 +1,1 @@
+"""Plug-ins for Burnish; nothing is imported before it is asked for."""
