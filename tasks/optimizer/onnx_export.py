@@ -43,7 +43,7 @@ def write_onnx(
         CandidateError: the exporter does not know an operator, or the result has other inputs or outputs or does not
             take batches of another size.
     """
-    used, model = _export(program, signature, exporter, opset)
+    used, model = _export(program, signature, file, exporter, opset)
     _check_names(model.graph, signature)
     _keep_names_apart(model.graph)
     _forget_source_code(model)
@@ -52,7 +52,9 @@ def write_onnx(
     ir.save(model, file, external_data=f"{file.name}.data" if weights > _MAX_SINGLE_FILE_BYTES else None)
 
 
-def _export(program: ExportedProgram, signature: Signature, exporter: Exporter, opset: int) -> tuple[str, ir.Model]:
+def _export(
+    program: ExportedProgram, signature: Signature, file: Path, exporter: Exporter, opset: int
+) -> tuple[str, ir.Model]:
     if exporter != "legacy":
         try:
             return "dynamo", _translate(program, signature, opset)
@@ -60,7 +62,7 @@ def _export(program: ExportedProgram, signature: Signature, exporter: Exporter, 
             if exporter == "dynamo":
                 raise CandidateError(f"the ONNX exporter cannot take this program: {error}") from error
             _log.warning("exported by tracing (dynamo=False), as the ONNX exporter cannot take this program: %s", error)
-    return "legacy", export_by_tracing(program, signature, opset)
+    return "legacy", export_by_tracing(program, signature, opset, file)
 
 
 def _translate(program: ExportedProgram, signature: Signature, opset: int) -> ir.Model:

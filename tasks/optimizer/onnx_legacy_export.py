@@ -1,7 +1,7 @@
 """Exported program to ONNX by tracing: the way for programs that PyTorch's own translation to ONNX does not take."""
 
-import io
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,8 +40,8 @@ _ERRORS = (OnnxExporterError, RuntimeError, NotImplementedError, TypeError, Inde
 _RUN_ERRORS = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented, state.RuntimeException)
 
 
-def export_by_tracing(program: ExportedProgram, signature: Signature, opset: int) -> ir.Model:
-    """Return a program as an ONNX model with the signature's names.
+def export_by_tracing(program: ExportedProgram, signature: Signature, opset: int, file: Path) -> ir.Model:
+    """Return a program as an ONNX model with the signature's names, written to a file on the way.
 
     Tracing can write down a size that it happened to see; so the model is run once on another batch size.
 
@@ -50,7 +50,6 @@ def export_by_tracing(program: ExportedProgram, signature: Signature, opset: int
     Raises:
         CandidateError: the exporter does not know an operator, or the model takes no other batch size than the traced.
     """
-    written = io.BytesIO()
     example = tuple(torch.from_numpy(value) for value in _zeros(signature, _TRACED_SIZE).values())
     try:
         with warnings.catch_warnings():
@@ -58,7 +57,7 @@ def export_by_tracing(program: ExportedProgram, signature: Signature, opset: int
             torch.onnx.export(
                 _traceable(program),
                 example,
-                written,
+                file,
                 dynamo=False,
                 opset_version=opset,
                 input_names=[spec.name for spec in signature.inputs],
@@ -70,8 +69,8 @@ def export_by_tracing(program: ExportedProgram, signature: Signature, opset: int
             )
     except _ERRORS as error:
         raise CandidateError(f"the ONNX exporter that traces cannot take this program: {error}") from error
-    _check_sizes(written.getvalue(), signature)
-    return ir.from_proto(onnx.load_from_string(written.getvalue()))
+    _check_sizes(file, signature)
+    return ir.from_proto(onnx.load(file))
 
 
 def _traceable(program: ExportedProgram) -> fx.GraphModule:
@@ -86,12 +85,12 @@ def _traceable(program: ExportedProgram) -> fx.GraphModule:
     return fx.GraphModule(unlifted, graph).eval()
 
 
-def _check_sizes(model: bytes, signature: Signature) -> None:
+def _check_sizes(file: Path, signature: Signature) -> None:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised
     inputs = _zeros(signature, _CHECKED_SIZE)
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         outputs = session.run([spec.name for spec in signature.outputs], inputs)
     except _RUN_ERRORS as error:
         raise CandidateError(

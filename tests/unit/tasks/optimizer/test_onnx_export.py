@@ -43,7 +43,7 @@ class Reshaping(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = len(x)
-        heads = x.view(rows * 3, 1).expand(rows * 3, 2).reshape(rows, 6)
+        heads = x.view(rows, 3, 1).expand(rows, 3, 2).reshape(rows, 6)
         return heads[:, :3] + torch.zeros(rows, 3)
 
 
