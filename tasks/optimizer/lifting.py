@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from registry.errors import CandidateError
 from registry.records.model import Signature
@@ -88,6 +89,13 @@ def export_again(module: fx.GraphModule, signature: Signature, example: Mapping[
         return torch.export.export(module, tuple(tensors), dynamic_shapes=tuple(varying))
     except (RuntimeError, ValueError) as error:
         raise CandidateError(f"the changed program cannot be exported again: {error}") from error
+
+
+def example_inputs(program: ExportedProgram, signature: Signature) -> dict[str, Array]:
+    """Return the inputs that a program was exported with, by name: enough to export it again without other samples."""
+    assert program.example_inputs is not None  # torch.export.save keeps them, and a source without them is refused
+    leaves = pytree.tree_leaves(program.example_inputs)
+    return {spec.name: leaf.numpy() for spec, leaf in zip(signature.inputs, leaves, strict=True)}
 
 
 def save_program(program: ExportedProgram, file: Path) -> None:

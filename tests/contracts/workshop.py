@@ -14,7 +14,7 @@ import openvino
 import pytest
 
 from registry.digest import tree_manifest
-from registry.errors import CandidateError, PluginUnavailable
+from registry.errors import CandidateError, PluginNotFound, PluginUnavailable
 from registry.plugins import PASSES, RUNTIMES, load_plugin, plugin_names
 from registry.records.model import ArtifactFormat, PluginConfig
 from serving.runtime import Arrays, Runtime, Session, build_runtime
@@ -150,10 +150,17 @@ def consumed_formats(name: str) -> tuple[ArtifactFormat, ...]:
 
 
 def runtime_for(step: type[Pass]) -> str:
-    """The name of a runtime that a pass's product is made for."""
-    if step.suits:
-        return sorted(step.suits)[0]
-    return next(name for name in plugin_names(RUNTIMES) if step.produces in runtime_class(name).consumes)
+    """The name of a runtime that a pass's product is made for; where none of those works, one that takes the format."""
+    names = (*sorted(step.suits or ()), *plugin_names(RUNTIMES))
+    return next(name for name in names if step.produces in _consumed_here(name))
+
+
+def _consumed_here(name: str) -> frozenset[ArtifactFormat]:
+    try:
+        runtime: type[Runtime] = load_plugin(RUNTIMES, name, Runtime)  # type: ignore[type-abstract]
+    except (PluginUnavailable, PluginNotFound):
+        return frozenset()
+    return frozenset() if runtime.unavailable() else runtime.consumes
 
 
 def session(runtime: str, artifact: Artifact, **knobs: int | str) -> Session:
