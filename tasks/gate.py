@@ -59,12 +59,12 @@ async def compare_with_champion(
     config: OptimizationConfig,
     workspace: Path,
 ) -> tuple[RuleOutcome, ...]:
-    """Compare a contender with the live champion on every set; one outcome a set.
+    """Compare a contender with the live champion on every set.
 
     Raises:
         CandidateError: one of the two cannot be run.
     """
-    outcomes = []
+    outcomes: list[RuleOutcome] = []
     for number, named in enumerate(sets):
         folder = workspace / f"set-{number}"
         outputs = [
@@ -78,7 +78,7 @@ async def compare_with_champion(
             )
             for role, side in (("champion", champion), ("contender", contender))
         ]
-        outcomes.append(not_worse_than_champion(named.name, named.dataset, outputs[0], outputs[1], config))
+        outcomes.extend(not_worse_than_champion(named.name, named.dataset, outputs[0], outputs[1], config))
     return tuple(outcomes)
 
 

@@ -17,20 +17,27 @@ class Verdict(StrEnum):
 
 
 class PairedTest(Record):
-    """An exact one-sided non-inferiority test on the same samples.
+    """An exact one-sided test of a candidate against a reference on the same samples.
 
-    ``losses`` are samples that the reference got right and the candidate wrong, ``wins`` the other way round.
+    ``losses`` are samples that the reference got right and the candidate wrong, or on which the candidate's score is
+    lower; ``wins`` the other way round.
     """
 
     samples: int = Field(ge=0)
     losses: int = Field(ge=0)
     wins: int = Field(ge=0)
-    difference: Interval = Field(description="Candidate's score less the reference's, as a share of samples.")
+    difference: Interval = Field(
+        description="Candidate's mean score less the reference's; the share of samples where each is right or wrong."
+    )
     margin: float = Field(gt=0, lt=1)
     alpha: float = Field(gt=0, lt=1)
     p_value: float = Field(ge=0, le=1)
     verdict: Verdict
     samples_required: int = Field(ge=0, description="Samples at which a candidate without losses passes.")
+    power: float = Field(
+        ge=0, le=1, description="Probability that a candidate as good as the reference, differing as often, passes."
+    )
+    samples_for_power: int = Field(ge=0, description="Samples at which this probability is about 80 %.")
 
 
 class SliceResult(Record):

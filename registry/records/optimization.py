@@ -20,15 +20,6 @@ class Policy(StrEnum):
     MIN_SIZE = "min_size"
 
 
-class MetricKind(StrEnum):
-    """How a prediction is scored against its label or against the source model."""
-
-    AUTO = "auto"
-    TOP1 = "top1"
-    COSINE = "cosine"
-    ERROR = "error"
-
-
 class OptimizationConfig(Record):
     """What an optimization shall do; hashed into candidate ids. Read from a YAML or TOML file."""
 
@@ -37,8 +28,14 @@ class OptimizationConfig(Record):
     budget_minutes: float = Field(default=10.0, gt=0)
     batch_sizes: tuple[int, ...] = Field(default=(1, 8), min_length=1)
     threads: int = Field(default=1, ge=1)
-    metric: MetricKind = MetricKind.AUTO
-    margin: float = Field(default=0.01, gt=0, lt=1, description="Non-inferiority margin as a share of samples.")
+    metric: str = Field(
+        default="auto",
+        min_length=1,
+        description="auto, top1, cosine, error, ranking, or the name of an entry point in the group burnish.metrics.",
+    )
+    margin: float = Field(
+        default=0.01, gt=0, lt=1, description="Non-inferiority margin as a share of samples, or of the score."
+    )
     alpha: float = Field(default=0.05, gt=0, lt=1)
     passes: tuple[str, ...] | None = Field(default=None, description="Only these passes; () is baselines only.")
     runtimes: tuple[str, ...] | None = Field(default=None, description="Only these runtimes.")
@@ -138,6 +135,7 @@ class CandidateResult(Record):
     on_front: bool = False
     build_seconds: float = Field(default=0.0, ge=0)
     cached: bool = Field(default=False, description="The artifact came from the candidate cache.")
+    taken_over: bool = Field(default=False, description="Done by an earlier run of this search, which was interrupted.")
     repairs: Digest | None = Field(
         default=None, description="The refused candidate whose costliest layers this one leaves in float."
     )
@@ -154,12 +152,14 @@ class OptimizationResult(Record):
     calibration_set: Digest | None
     config: OptimizationConfig
     environment: Environment
-    metric: MetricKind
+    metric: str
     samples: int = Field(ge=0)
     candidates: tuple[CandidateResult, ...]
     winner: Digest | None = Field(description="The id of the chosen candidate; None if none passed.")
     sensitivity: Sensitivity | None = Field(default=None, description="Measured if a quantized candidate was refused.")
     seconds: float = Field(ge=0)
+    seconds_by_step: dict[str, float] = Field(default_factory=dict, description="What this run's time went to.")
+    ended: str = Field(default="", description="Why no further candidate was tried.")
 
     @property
     def chosen(self) -> CandidateResult | None:

@@ -1,176 +1,153 @@
-"""Exact one-sided non-inferiority test of two models on the same samples.
+"""Paired tests on the same samples: is a candidate not worse than a reference by a margin, is it worse by more.
 
-Of ``n`` samples, ``b`` losses (the reference right, the candidate wrong) and ``c`` wins; the rest are ties. The null
-hypothesis is that losses are more likely than wins by the margin or more. The test is exact and unconditional: outcomes
-are ordered by the score statistic, and the p-value is the largest probability, over every rate of wins that the null
-leaves open, of an outcome at least as extreme.
-
-Source: Tango, Equivalence test and confidence interval for the difference in proportions for the paired-sample design,
-Statistics in Medicine 17 (1998), for the statistic and the interval; Sidik, Exact unconditional tests for testing
-non-inferiority in matched-pairs design, Statistics in Medicine 22 (2003), for the p-value.
+Where a sample is right or wrong the tests are those of ``binary``; where it has a score from 0 to 1, those of
+``betting``. Both hold their alpha exactly, at any number of samples.
 """
 
-import math
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special, stats
 
 from registry.records.benchmark import Interval
 from registry.records.gate import PairedTest, Verdict
+from tasks.gates import betting, binary
 
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
+Scores = Flags | Floats
 
-_GRID = 200
-"""Rates of wins at which the p-value is evaluated; the best is then refined between its neighbours."""
-
-_TAIL_DEVIATIONS = 9
-"""Binomial mass further from its mean than this many standard deviations (below 1e-18) is left out."""
-
-_SLACK = 1e-9
-"""Outcomes whose statistics differ by less than this are ties, as exact arithmetic would find them."""
+ENOUGH_POWER = 0.8
+"""Source: Cohen, Statistical power analysis for the behavioral sciences (1988): the power usually asked of a study."""
 
 
-def non_inferiority(reference_correct: Flags, candidate_correct: Flags, *, margin: float, alpha: float) -> PairedTest:
+def non_inferiority(reference: Scores, candidate: Scores, *, margin: float, alpha: float) -> PairedTest:
     """Test whether a candidate is not worse than a reference by a margin, on the same samples.
 
-    The verdict is ``pass`` if p <= alpha. Otherwise it is ``fail`` if the samples were enough to pass without losses,
-    or if losses so outnumber wins that the candidate is worse for certain (exact sign test at alpha); with too few
-    samples and no such proof it is ``cannot tell``.
+    The verdict is ``pass`` if p <= alpha. Otherwise it is ``fail`` if the candidate is worse for certain (at alpha), or
+    if a candidate as good as the reference, differing from it as often, would have passed with 80 %. Else the samples
+    were too few: ``cannot tell``.
 
     Args:
-        reference_correct: [samples], where the reference is right.
-        candidate_correct: [samples], where the candidate is right.
-        margin: the share of samples that may be lost, net of wins.
+        reference: [samples] booleans, where the reference is right, or its scores in [0, 1].
+        candidate: [samples], the same of the candidate.
+        margin: the mean score, or share of samples, that may be lost.
         alpha: the probability of passing a candidate that is worse by the margin.
 
     Raises:
         ValueError: the arrays have no samples or unequal numbers of them.
     """
-    if reference_correct.shape != candidate_correct.shape or reference_correct.size == 0:
-        raise ValueError(f"paired samples needed, got {reference_correct.shape} and {candidate_correct.shape}")
-    samples = int(reference_correct.size)
-    losses = int(np.sum(reference_correct & ~candidate_correct))
-    wins = int(np.sum(~reference_correct & candidate_correct))
-    p_value = exact_p_value(losses, wins, samples, margin)
-    required = samples_required(margin, alpha)
-    return PairedTest(
+    pairs = _pairs(reference, candidate)
+    p_value, power = pairs.p_value(margin), pairs.power(margin, alpha)
+    verdict = Verdict.CANNOT_TELL
+    if p_value <= alpha:
+        verdict = Verdict.PASS
+    elif power >= ENOUGH_POWER or pairs.surely_worse(alpha):
+        verdict = Verdict.FAIL
+    return pairs.record(margin, alpha, p_value, power, verdict)
+
+
+def inferiority(reference: Scores, candidate: Scores, *, margin: float, alpha: float) -> PairedTest:
+    """Test whether a candidate is worse than a reference by more than a margin, on the same samples.
+
+    The verdict is ``fail`` if it is for certain (at alpha), ``pass`` if it is not worse by the margin for certain, and
+    else ``cannot tell``. The p-value is that of the first question; the rest is as of ``non_inferiority``.
+
+    Raises:
+        ValueError: the arrays have no samples or unequal numbers of them.
+    """
+    pairs = _pairs(reference, candidate)
+    p_value = pairs.worse_p_value(margin)
+    verdict = Verdict.CANNOT_TELL
+    if p_value <= alpha:
+        verdict = Verdict.FAIL
+    elif pairs.p_value(margin) <= alpha:
+        verdict = Verdict.PASS
+    return pairs.record(margin, alpha, p_value, pairs.power(margin, alpha), verdict)
+
+
+def worse_p_value(reference: Scores, candidate: Scores, *, margin: float) -> float:
+    """Return the p-value of the null hypothesis that a candidate is worse than a reference by the margin or less.
+
+    Raises:
+        ValueError: the arrays have no samples or unequal numbers of them.
+    """
+    pairs = _pairs(reference, candidate)
+    return pairs.worse_p_value(margin) if pairs.losses else 1.0
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """What both kinds of scores can be asked."""
+
+    samples: int
+    losses: int
+    wins: int
+    p_value: Callable[[float], float]
+    worse_p_value: Callable[[float], float]
+    surely_worse: Callable[[float], bool]
+    power: Callable[[float, float], float]
+    required: Callable[[float, float], tuple[int, int]]
+    interval: Callable[[float], Interval]
+
+    def record(self, margin: float, alpha: float, p_value: float, power: float, verdict: Verdict) -> PairedTest:
+        required, for_power = self.required(margin, alpha)
+        return PairedTest(
+            samples=self.samples,
+            losses=self.losses,
+            wins=self.wins,
+            difference=self.interval(1 - 2 * alpha),
+            margin=margin,
+            alpha=alpha,
+            p_value=p_value,
+            verdict=verdict,
+            samples_required=required,
+            power=power,
+            samples_for_power=for_power,
+        )
+
+
+def _pairs(reference: Scores, candidate: Scores) -> _Pairs:
+    if reference.shape != candidate.shape or reference.size == 0:
+        raise ValueError(f"paired samples needed, got {reference.shape} and {candidate.shape}")
+    if reference.dtype == np.bool_ and candidate.dtype == np.bool_:
+        return _right_or_wrong(reference.astype(bool), candidate.astype(bool))
+    return _scored(candidate.astype(np.float64) - reference.astype(np.float64))
+
+
+def _right_or_wrong(reference: Flags, candidate: Flags) -> _Pairs:
+    samples = int(reference.size)
+    losses, wins = int(np.sum(reference & ~candidate)), int(np.sum(~reference & candidate))
+    discordance = (losses + wins) / samples
+    return _Pairs(
         samples=samples,
         losses=losses,
         wins=wins,
-        difference=difference_interval(losses, wins, samples, confidence=1 - 2 * alpha),
-        margin=margin,
-        alpha=alpha,
-        p_value=p_value,
-        verdict=_verdict(p_value <= alpha, samples >= required and losses > 0, sign_p_value(losses, wins) <= alpha),
-        samples_required=required,
+        p_value=lambda margin: binary.exact_p_value(losses, wins, samples, margin),
+        worse_p_value=lambda margin: binary.worse_p_value(losses, wins, samples, margin),
+        surely_worse=lambda alpha: binary.sign_p_value(losses, wins) <= alpha,
+        power=lambda margin, alpha: binary.power(discordance, samples, margin, alpha),
+        required=lambda margin, alpha: (
+            binary.samples_required(margin, alpha),
+            binary.samples_for_power(discordance, margin, alpha, wanted=ENOUGH_POWER),
+        ),
+        interval=lambda confidence: binary.difference_interval(losses, wins, samples, confidence=confidence),
     )
 
 
-def _verdict(passed: bool, enough_samples: bool, surely_worse: bool) -> Verdict:
-    if passed:
-        return Verdict.PASS
-    return Verdict.FAIL if enough_samples or surely_worse else Verdict.CANNOT_TELL
-
-
-@lru_cache
-def samples_required(margin: float, alpha: float) -> int:
-    """Return the least number of samples with which a candidate without losses or wins passes.
-
-    At alpha .05 it is ln(alpha) / ln(1 - margin), 299 samples for a margin of one point; at a smaller alpha it is
-    somewhat more, as the exact test also holds where nearly every sample is a loss or a win.
-    """
-    low = math.ceil(math.log(alpha) / math.log1p(-margin)) - 1
-    high = low + 1
-    while exact_p_value(0, 0, high, margin) > alpha:
-        low, high = high, high + max(1, high // 8)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if exact_p_value(0, 0, middle, margin) <= alpha else (middle, high)
-    return high
-
-
-def sign_p_value(losses: int, wins: int) -> float:
-    """Return the exact one-sided sign test's p-value that losses outnumber wins by chance."""
-    return float(stats.binom.sf(losses - 1, losses + wins, 0.5))
-
-
-def exact_p_value(losses: int, wins: int, samples: int, margin: float) -> float:
-    """Return the p-value of the null hypothesis that losses less wins are the margin or more."""
-    observed = float(_score(np.array(losses), np.array(wins), samples, margin))
-    need = _wins_needed(observed, samples, margin)
-    largest = (1 - margin) / 2
-
-    def tail(rate: float) -> float:
-        return _tail_probability(rate, need, samples, margin)
-
-    # The probability changes fastest near a rate of 0: a cubic grid is densest there.
-    rates = largest * np.linspace(0, 1, _GRID) ** 3
-    found = [tail(rate) for rate in rates]
-    best = int(np.argmax(found))
-    low, high = rates[max(best - 1, 0)], rates[min(best + 1, _GRID - 1)]
-    refined = optimize.minimize_scalar(lambda rate: -tail(rate), bounds=(low, high), method="bounded")
-    return min(1.0, max(found[best], -float(refined.fun)))
-
-
-def _score(losses: Counts, wins: Counts, samples: int, margin: float) -> Floats:
-    """Tango's score statistic at the null's boundary; it grows with wins and shrinks with losses."""
-    linear = (losses + wins) * (1 - margin) - 2 * margin * (samples - losses)
-    # The most likely rate of wins if losses exceed wins by just the margin.
-    rate = (linear + np.sqrt(linear**2 + 8 * samples * wins * margin * (1 - margin))) / (4 * samples)
-    deviation = np.sqrt(samples * (2 * rate + margin - margin**2))
-    return np.asarray((wins - losses + samples * margin) / deviation, dtype=np.float64)
-
-
-def _wins_needed(observed: float, samples: int, margin: float) -> Counts:
-    """For each number of losses, the fewest wins as extreme as observed; samples + 1 where none are enough."""
-    losses = np.arange(samples + 1)
-    low, high = np.zeros(samples + 1, dtype=np.int64), samples - losses + 1
-    for _ in range(samples.bit_length() + 1):
-        middle = (low + high) // 2
-        enough = _score(losses, np.minimum(middle, samples - losses), samples, margin) >= observed - _SLACK
-        open_ = low < high
-        high = np.where(open_ & enough, middle, high)
-        low = np.where(open_ & ~enough, middle + 1, low)
-    return np.where(low <= samples - losses, low, samples + 1)
-
-
-def _tail_probability(rate: float, need: Counts, samples: int, margin: float) -> float:
-    """The probability of an outcome with enough wins, if wins have this rate and losses the margin more."""
-    loss_rate = rate + margin
-    spread = _TAIL_DEVIATIONS * math.sqrt(samples * loss_rate * (1 - loss_rate)) + 2 * _TAIL_DEVIATIONS
-    first, last = max(0, int(samples * loss_rate - spread)), min(samples, int(samples * loss_rate + spread))
-    losses = np.arange(first, last + 1)
-    losses = losses[need[losses] <= samples]
-    others = samples - losses
-    log_ways = special.gammaln(samples + 1) - special.gammaln(losses + 1) - special.gammaln(others + 1)
-    these_losses = np.exp(log_ways + losses * math.log(loss_rate) + others * math.log1p(-loss_rate))
-    # Given the losses, wins are binomial among the other samples; bdtrc(k, ...) is the probability of more than k.
-    win_rate = min(1.0, rate / (1 - loss_rate))
-    enough = np.where(need[losses] > 0, special.bdtrc(need[losses] - 1, others, win_rate), 1.0)
-    return float(np.sum(these_losses * enough))
-
-
-def difference_interval(losses: int, wins: int, samples: int, *, confidence: float) -> Interval:
-    """Return the candidate's score less the reference's with Tango's score interval, as shares of samples."""
-    estimate = (wins - losses) / samples
-    quantile = float(stats.norm.ppf((1 + confidence) / 2))
-
-    def standardized(difference: float) -> float:
-        """The score statistic of the null hypothesis that the difference is this one; falls as that grows."""
-        margin = min(max(abs(difference), _SLACK), 1 - _SLACK)
-        if difference <= 0:
-            return float(_score(np.array(losses), np.array(wins), samples, margin))
-        return -float(_score(np.array(wins), np.array(losses), samples, margin))
-
-    def crossing(level: float, end: float) -> float:
-        """Where the statistic takes this level between the estimate and an end of the scale."""
-        if (standardized(end) - level) * (standardized(estimate) - level) >= 0:
-            return end
-        return float(optimize.brentq(lambda difference: standardized(difference) - level, end, estimate))
-
-    low, high = crossing(quantile, _SLACK - 1), crossing(-quantile, 1 - _SLACK)
-    return Interval(estimate=estimate, low=min(low, estimate), high=max(high, estimate), confidence=confidence)
+def _scored(differences: Floats) -> _Pairs:
+    return _Pairs(
+        samples=int(differences.size),
+        losses=int(np.sum(differences < 0)),
+        wins=int(np.sum(differences > 0)),
+        p_value=lambda margin: betting.bounded_p_value(differences, margin),
+        worse_p_value=lambda margin: betting.bounded_worse_p_value(differences, margin),
+        surely_worse=lambda alpha: betting.bounded_worse_p_value(differences, 0.0) <= alpha,
+        power=lambda margin, alpha: betting.bounded_power(differences, differences.size, margin, alpha),
+        required=lambda margin, alpha: (
+            betting.bounded_samples_required(margin, alpha),
+            betting.bounded_samples_for_power(differences, margin, alpha, wanted=ENOUGH_POWER),
+        ),
+        interval=lambda confidence: betting.bounded_interval(differences, confidence=confidence),
+    )

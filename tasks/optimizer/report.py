@@ -5,8 +5,9 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from registry.records.optimization import MetricKind, OptimizationResult
+from registry.records.optimization import OptimizationResult
 from tasks.bench.intervals import CALLS_FOR_P99, CONFIDENCE
+from tasks.gates.metrics import describe_metric
 from tasks.optimizer import wording
 from tasks.optimizer.pareto import LATENCY, SIZE, THROUGHPUT, Axis, latency_at_largest_batch, latency_at_smallest_batch
 from tasks.optimizer.report_plots import front_plot, latency_plot, standalone
@@ -16,12 +17,6 @@ REPORT_FILE = "report.html"
 LATENCY_PLOT, FRONT_PLOT = "latency.svg", "front.svg"
 
 _TEMPLATES = Path(__file__).parent / "templates"
-
-_METRICS = {
-    MetricKind.TOP1: "top-1: samples whose largest output is the label or, without labels, the source's",
-    MetricKind.COSINE: "cosine: samples whose cosine distance to the target is within 0.01 of the source's",
-    MetricKind.ERROR: "error: samples whose error is within 5 % of the targets' standard deviation of the source's",
-}
 
 
 def write_report(result: OptimizationResult, folder: Path) -> Path:
@@ -41,7 +36,7 @@ def write_report(result: OptimizationResult, folder: Path) -> Path:
             tiles=_tiles(result),
             plots=[latency_plot(measured), front_plot(measured)] if measured else [],
             policy=_policy(result),
-            metric=_METRICS.get(result.metric, result.metric),
+            metric=describe_metric(result.metric),
             method=_method(result, measured),
             configuration=yaml.safe_dump(result.config.model_dump(mode="json", exclude_none=True), sort_keys=False),
             data_size=wording.data_size,

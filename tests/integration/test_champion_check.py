@@ -46,7 +46,7 @@ def test_a_network_trained_on_wrong_labels_is_refused(
 ) -> None:
     bad = answers(train_digits(seed=1, corrupted_labels=corrupted), split, tmp_path / "bad")
     dataset = Dataset({"image": split.evaluation_x}, split.evaluation_y)
-    outcome = not_worse_than_champion("the champion's evaluation set", dataset, champion, bad, CONFIG)
+    (outcome,) = not_worse_than_champion("the champion's evaluation set", dataset, champion, bad, CONFIG)
     assert (outcome.rule, outcome.verdict) == (NOT_WORSE_THAN_CHAMPION, Verdict.FAIL)
     assert outcome.figures["losses"] > outcome.figures["wins"]
 
@@ -54,5 +54,5 @@ def test_a_network_trained_on_wrong_labels_is_refused(
 def test_a_network_trained_for_longer_passes(champion: dict[str, Array], split: Split, tmp_path: Path) -> None:
     good = answers(train_digits(), split, tmp_path / "good")
     dataset = Dataset({"image": split.evaluation_x}, split.evaluation_y)
-    outcome = not_worse_than_champion("the champion's evaluation set", dataset, champion, good, CONFIG)
+    (outcome,) = not_worse_than_champion("the champion's evaluation set", dataset, champion, good, CONFIG)
     assert outcome.verdict is Verdict.PASS

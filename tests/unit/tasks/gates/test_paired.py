@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from registry.records.gate import PairedTest, Verdict
-from tasks.gates.paired import difference_interval, exact_p_value, non_inferiority, samples_required, sign_p_value
+from tasks.gates.binary import (
+    difference_interval,
+    exact_p_value,
+    samples_required,
+    sign_p_value,
+)
+from tasks.gates.paired import non_inferiority
 
 
 def run(samples: int, losses: int, wins: int, *, margin: float = 0.01, alpha: float = 0.05) -> PairedTest:
@@ -76,7 +82,9 @@ def test_samples_required_is_where_a_flawless_candidate_starts_to_pass(margin: f
         (898, 3, 3, Verdict.PASS),
         (898, 5, 3, Verdict.PASS),
         (898, 41, 3, Verdict.FAIL),
-        (300, 1, 0, Verdict.FAIL),  # enough samples, not shown to be within the margin
+        (300, 1, 0, Verdict.CANNOT_TELL),  # 63 % of candidates that are as good would have passed
+        (1000, 25, 25, Verdict.CANNOT_TELL),
+        (4000, 125, 100, Verdict.FAIL),  # 88 % of candidates that are as good would have passed
         (100, 1, 0, Verdict.CANNOT_TELL),
         (100, 5, 0, Verdict.FAIL),  # too few samples to pass, but surely worse
         (40, 0, 0, Verdict.CANNOT_TELL),

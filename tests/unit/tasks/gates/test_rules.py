@@ -5,7 +5,7 @@ import pytest
 
 from registry.errors import InputError
 from registry.records.gate import Verdict
-from registry.records.optimization import MetricKind, OptimizationConfig
+from registry.records.optimization import OptimizationConfig
 from tasks.gates.numerics import compare
 from tasks.gates.rules import fidelity, not_worse_than_champion
 from tasks.gates.score import judge
@@ -24,7 +24,7 @@ def scores(samples: int, wrong: int) -> np.ndarray[tuple[int, int], np.dtype[np.
 def ask_fidelity(samples: int, wrong: int) -> tuple[Verdict, str]:
     source, candidate = scores(samples, 0), scores(samples, wrong)
     candidate += 0.01
-    judged = judge(MetricKind.TOP1, source, candidate, np.zeros(samples, np.int64))
+    judged = judge("top1", {"y": source}, {"y": candidate}, np.zeros(samples, np.int64))
     outcome = fidelity(compare({"y": source}, {"y": candidate}), judged, margin=0.01, alpha=0.05)
     assert outcome.rule == "fidelity" and outcome.test is not None
     return outcome.verdict, outcome.reason
@@ -32,7 +32,7 @@ def ask_fidelity(samples: int, wrong: int) -> tuple[Verdict, str]:
 
 def test_equal_outputs_pass_at_any_number_of_samples() -> None:
     source = scores(5, 0)
-    judged = judge(MetricKind.TOP1, source, source, None)
+    judged = judge("top1", {"y": source}, {"y": source}, None)
     outcome = fidelity(compare({"y": source}, {"y": source}), judged, margin=0.01, alpha=0.05)
     assert outcome.verdict is Verdict.PASS
     assert "equal to the source within float tolerance on each of 5 samples" in outcome.reason
@@ -56,7 +56,7 @@ def test_a_faithful_candidate_passes_and_an_unfaithful_one_fails_with_its_figure
 def ask_champion(champion_wrong: int, contender_wrong: int, labels: bool = True) -> tuple[Verdict, str]:
     dataset = Dataset({"x": np.zeros((500, 1))}, np.zeros(500, np.int64) if labels else None)
     champion, contender = scores(500, champion_wrong), scores(500, contender_wrong)
-    outcome = not_worse_than_champion("the new evaluation set", dataset, {"a": champion}, {"b": contender}, CONFIG)
+    (outcome,) = not_worse_than_champion("the new evaluation set", dataset, {"a": champion}, {"b": contender}, CONFIG)
     assert outcome.rule == "not_worse_than_champion" and outcome.figures["samples"] == 500
     return outcome.verdict, outcome.reason
 
