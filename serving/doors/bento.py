@@ -17,7 +17,7 @@ from registry.errors import BurnishError, InputError, ModelNotFound, TransientEr
 from registry.store.artifacts_local import LocalArtifacts
 from registry.store.artifacts_s3 import S3Artifacts
 from registry.store.base import ArtifactStore
-from serving.doors.rest import DoorServer, RestDoor, new_request_id
+from serving.doors.rest import new_request_id, rest_server
 from serving.engine.tensors import from_lists
 from serving.engine.worker import Worker
 from serving.settings import EngineSettings
@@ -43,7 +43,7 @@ class EngineService:
         # BentoML counts its workers from 1, and gives none to a service that runs in its own process.
         index = (bentoml.server_context.worker_index or 1) - 1
         self._worker = Worker(SETTINGS, _artifacts(SETTINGS), index)
-        self._door = DoorServer(RestDoor(self._worker, SETTINGS.max_body_bytes), SETTINGS.drain_seconds)
+        self._door = rest_server(self._worker, SETTINGS.max_body_bytes, SETTINGS.drain_seconds)
 
     @bentoml.on_startup
     async def open_door(self) -> None:

@@ -1,27 +1,22 @@
-"""The REST door: Open Inference Protocol v2 as a bare ASGI application, and the server that opens it."""
+"""The REST door: Open Inference Protocol v2 over HTTP."""
 
-import asyncio
-import contextlib
-import math
 import re
-import socket
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Coroutine
 from importlib.metadata import version as installed_version
 from random import getrandbits
 from typing import Any, NamedTuple
 
 import orjson
-import uvicorn
 
 from registry.errors import BurnishError, InputError, ModelNotFound, TransientError
-from serving.engine.oip import decode_inputs, encode_answer, encode_model, parse_request, wanted_outputs
+from serving.doors.http import Headers, HttpLimits, Reply, Request
+from serving.doors.server import HttpServer
+from serving.engine.infer import Answer
+from serving.engine.oip import InferRequest, decode_inputs, encode_answer, encode_model, parse_request, wanted_outputs
+from serving.engine.residency import Slot
+from serving.engine.tensors import TensorPlan
 from serving.engine.worker import Worker
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
+from serving.runtime import Arrays
 
 RETRY_AFTER = (b"retry-after", b"1")
 
@@ -30,14 +25,8 @@ _ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
-class _Reply(NamedTuple):
-    status: int
-    body: bytes
-    headers: Headers
-
-
 class _Refused(Exception):
-    """A request that HTTP itself settles: no such path, wrong method, too large."""
+    """A request that HTTP itself settles: no such path, wrong method."""
 
     def __init__(self, status: int, message: str, *headers: tuple[bytes, bytes]) -> None:
         super().__init__(message)
@@ -45,68 +34,92 @@ class _Refused(Exception):
         self.headers = list(headers)
 
 
-class _RequestHeaders(NamedTuple):
+class _Ids(NamedTuple):
     request_id: str
     unit_id: str
-    length: int
+
+    @property
+    def header(self) -> tuple[bytes, bytes]:
+        return b"x-request-id", self.request_id.encode()
+
+
+class _Inference(NamedTuple):
+    """One inference whose request is right."""
+
+    slot: Slot
+    request: InferRequest
+    request_id: str
+    inputs: Arrays
+    wanted: tuple[TensorPlan, ...]
+
+    def reply(self, answer: Answer) -> Reply:
+        served = self.slot.served
+        made_by = [
+            _JSON,
+            (b"x-request-id", self.request_id.encode()),
+            (b"x-burnish-model", self.slot.model.encode()),
+            (b"x-burnish-version", b"%d" % served.version),
+            (b"x-burnish-artifact", served.artifact.sha256.encode()),
+        ]
+        return Reply(200, encode_answer(answer, self.wanted, self.request.id), made_by)
 
 
 class RestDoor:
-    """The ASGI application over one worker."""
+    """The HTTP application over one worker."""
 
-    def __init__(self, worker: Worker, max_body_bytes: int) -> None:
-        """Take the worker that answers and the largest body to read."""
+    def __init__(self, worker: Worker) -> None:
+        """Take the worker that answers."""
         self._worker = worker
-        self._max_body_bytes = max_body_bytes
         self._server = orjson.dumps({"name": "burnish", "version": installed_version("burnish"), "extensions": []})
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request."""
-        identified: Headers = []
+    def __call__(self, request: Request) -> Reply | Coroutine[Any, Any, Reply]:
+        """Answer one request: at once where it need not wait, else later."""
+        ids = None
         try:
-            headers = _read_headers(scope["headers"])
-            identified = [(b"x-request-id", headers.request_id.encode())]
-            reply = await self._answer(scope, headers, receive)
-        except _Refused as refused:
-            reply = _Reply(refused.status, _error(refused), refused.headers)
-        except BurnishError as error:
-            status = _status(error)
-            reply = _Reply(status, _error(error), [RETRY_AFTER] if status == 503 else [])
-        length = (b"content-length", b"%d" % len(reply.body))
-        head = [_JSON, length, *identified, *reply.headers]
-        await send({"type": "http.response.start", "status": reply.status, "headers": head})
-        await send({"type": "http.response.body", "body": reply.body})
+            ids = _read_ids(request.headers)
+            match request.path.split("/")[1:]:
+                case ["v2", "models", model, "infer"]:
+                    return self._infer(model, None, ids, request)
+                case ["v2", "models", model, "versions", version, "infer"]:
+                    return self._infer(model, _version(version), ids, request)
+            return self._describe(request, ids)
+        except (_Refused, BurnishError) as error:
+            return _failure(error, ids.header if ids else None)
 
-    async def _answer(self, scope: Scope, headers: _RequestHeaders, receive: Receive) -> _Reply:
-        path: str = scope["path"]
-        match path.split("/")[1:]:
-            case ["v2", "models", model, "infer"]:
-                _allow(scope, "POST")
-                return await self._infer(model, None, headers, receive)
-            case ["v2", "models", model, "versions", version, "infer"]:
-                _allow(scope, "POST")
-                return await self._infer(model, _version(version), headers, receive)
-            case ["v2", "models", model, *rest]:
-                _allow(scope, "GET")
-                return self._describe(model, rest, path)
-        _allow(scope, "GET")
-        return self._server_state(path)
-
-    async def _infer(self, model: str, version: int | None, headers: _RequestHeaders, receive: Receive) -> _Reply:
-        body = await self._read_body(headers.length, receive)
-        request = parse_request(body)
-        slot = self._worker.engine.route(model, version, headers.unit_id)
+    def _infer(self, model: str, version: int | None, ids: _Ids, http: Request) -> Reply | Coroutine[Any, Any, Reply]:
+        _allow(http, "POST")
+        request = parse_request(http.body)
+        slot = self._worker.engine.route(model, version, ids.unit_id)
         inputs = decode_inputs(request, slot.plan)
-        wanted = wanted_outputs(request, slot.plan)
-        answer = await self._worker.engine.infer(slot, headers.request_id, inputs, receive)
-        made_by = [
-            (b"x-burnish-model", model.encode()),
-            (b"x-burnish-version", b"%d" % slot.served.version),
-            (b"x-burnish-artifact", slot.served.artifact.sha256.encode()),
-        ]
-        return _Reply(200, encode_answer(answer, wanted, request.id), made_by)
+        inference = _Inference(slot, request, ids.request_id, inputs, wanted_outputs(request, slot.plan))
+        answer = self._worker.engine.infer_now(slot, ids.request_id, inputs)
+        return self._infer_later(inference) if answer is None else inference.reply(answer)
 
-    def _describe(self, model: str, rest: list[str], path: str) -> _Reply:
+    async def _infer_later(self, inference: _Inference) -> Reply:
+        try:
+            answer = await self._worker.engine.infer(inference.slot, inference.request_id, inference.inputs)
+        except BurnishError as error:
+            return _failure(error, (b"x-request-id", inference.request_id.encode()))
+        return inference.reply(answer)
+
+    def _describe(self, http: Request, ids: _Ids) -> Reply:
+        path = http.path
+        _allow(http, "GET")
+        match path.split("/")[1:]:
+            case ["v2"]:
+                return Reply(200, self._server, [_JSON, ids.header])
+            case ["v2", "health", "live"]:
+                return _reply(200, {"live": True}, ids)
+            case ["v2", "health", "ready"]:
+                ready = self._worker.ready
+                return _reply(200 if ready else 503, {"ready": ready}, ids)
+            case ["v2", "models", model, *rest]:
+                return self._model_state(model, rest, path, ids)
+            case ["burnish", "catalog"]:
+                return _reply(200, self._worker.status(), ids)
+        raise _Refused(404, f"there is nothing at {path}")
+
+    def _model_state(self, model: str, rest: list[str], path: str, ids: _Ids) -> Reply:
         live = self._worker.live.model(model)
         match rest:
             case ["ready"]:
@@ -122,85 +135,18 @@ class RestDoor:
             raise ModelNotFound(f"{model} has {missing}; there are {sorted(live.slots)}")
         if rest[-1:] == ["ready"]:
             ready = live.slots[number].failure is None
-            return _reply({"name": model, "ready": ready}, 200 if ready else 503)
-        return _Reply(200, encode_model(live, number), [])
-
-    def _server_state(self, path: str) -> _Reply:
-        match path:
-            case "/v2":
-                return _Reply(200, self._server, [])
-            case "/v2/health/live":
-                return _reply({"live": True}, 200)
-            case "/v2/health/ready":
-                ready = self._worker.ready
-                return _reply({"ready": ready}, 200 if ready else 503)
-            case "/burnish/catalog":
-                return _reply(self._worker.status(), 200)
-        raise _Refused(404, f"there is nothing at {path}")
-
-    async def _read_body(self, length: int, receive: Receive) -> bytes:
-        if length > self._max_body_bytes:
-            raise self._too_large()
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body", False) and len(body) <= self._max_body_bytes:
-            return body
-        chunks, size = [body], len(body)
-        while size <= self._max_body_bytes:
-            if not message.get("more_body", False):
-                return b"".join(chunks)
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise TransientError("the client went away before its request was read")
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-        raise self._too_large()
-
-    def _too_large(self) -> _Refused:
-        return _Refused(413, f"the body is larger than {self._max_body_bytes} bytes", (b"connection", b"close"))
+            return _reply(200 if ready else 503, {"name": model, "ready": ready}, ids)
+        return Reply(200, encode_model(live, number), [_JSON, ids.header])
 
 
-class DoorServer:
-    """A uvicorn server on the running loop that leaves signals to the process that hosts it."""
-
-    def __init__(self, door: RestDoor, drain_seconds: float) -> None:
-        """Take the application and how long a closing server waits for requests in flight."""
-        config = uvicorn.Config(
-            door,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=math.ceil(drain_seconds),
-        )
-        self._server = _QuietServer(config)
-        self._task: asyncio.Task[None] | None = None
-
-    async def open(self, host: str, port: int) -> int:
-        """Listen, and return the port: the one asked for, or with 0 a free one.
-
-        Raises:
-            OSError: the port is taken.
-        """
-        listener = socket.create_server((host, port), backlog=2048)
-        self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
-        bound: int = listener.getsockname()[1]
-        return bound
-
-    async def close(self) -> None:
-        """Take no more connections and return when what is in flight is answered, or the time for it is over."""
-        if self._task is not None:
-            self._server.should_exit = True
-            await self._task
+def rest_server(worker: Worker, max_body_bytes: int, drain_seconds: float) -> HttpServer:
+    """Return a server, not opened yet, with the REST door of a worker behind it."""
+    return HttpServer(RestDoor(worker), refuse, HttpLimits(max_body_bytes), drain_seconds)
 
 
-class _QuietServer(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+def refuse(status: int, message: str) -> Reply:
+    """Return an error in the protocol's form."""
+    return Reply(status, orjson.dumps({"error": message}), [_JSON])
 
 
 def new_request_id() -> str:
@@ -208,20 +154,15 @@ def new_request_id() -> str:
     return f"{getrandbits(128):032x}"
 
 
-def _read_headers(raw: Headers) -> _RequestHeaders:
+def _read_ids(headers: Headers) -> _Ids:
     request_id = unit_id = None
-    length = 0
-    for name, value in raw:
+    for name, value in headers:
         if name == b"x-request-id":
             request_id = _checked_id(name, value)
         elif name == b"x-burnish-unit":
             unit_id = _checked_id(name, value)
-        elif name == b"content-length":
-            if not value.isdigit():
-                raise InputError("the header content-length: expected a number of bytes")
-            length = int(value)
     request_id = request_id or new_request_id()
-    return _RequestHeaders(request_id, unit_id or request_id, length)
+    return _Ids(request_id, unit_id or request_id)
 
 
 def _checked_id(name: bytes, value: bytes) -> str:
@@ -230,9 +171,9 @@ def _checked_id(name: bytes, value: bytes) -> str:
     return value.decode()
 
 
-def _allow(scope: Scope, method: str) -> None:
-    if scope["method"] != method:
-        raise _Refused(405, f"{scope['path']} takes {method} only", (b"allow", method.encode()))
+def _allow(request: Request, method: str) -> None:
+    if request.method != method:
+        raise _Refused(405, f"{request.path} takes {method} only", (b"allow", method.encode()))
 
 
 def _version(text: str) -> int:
@@ -241,17 +182,25 @@ def _version(text: str) -> int:
     return int(text)
 
 
+def _reply(status: int, value: object, ids: _Ids) -> Reply:
+    return Reply(status, orjson.dumps(value), [_JSON, ids.header])
+
+
+def _failure(error: _Refused | BurnishError, request_id: tuple[bytes, bytes] | None) -> Reply:
+    status = error.status if isinstance(error, _Refused) else _status(error)
+    reply = refuse(status, str(error))
+    if request_id is not None:
+        reply.headers.append(request_id)
+    if isinstance(error, _Refused):
+        reply.headers.extend(error.headers)
+    if status == 503:
+        reply.headers.append(RETRY_AFTER)
+    return reply
+
+
 def _status(error: BurnishError) -> int:
     if isinstance(error, InputError):
         return 400
     if isinstance(error, ModelNotFound):
         return 404
     return 503 if isinstance(error, TransientError) else 500
-
-
-def _error(error: Exception) -> bytes:
-    return orjson.dumps({"error": str(error)})
-
-
-def _reply(value: object, status: int) -> _Reply:
-    return _Reply(status, orjson.dumps(value), [])

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import ParamSpec, Protocol, TypeVar
@@ -15,9 +15,6 @@ from serving.runtime import Arrays, Session
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-Gone = Callable[[], Awaitable[object]]
-"""Returns when nobody waits for the answer any more."""
 
 INLINE_SECONDS = 0.0003
 """Runs shorter than a hop to a thread and back are done on the loop itself."""
@@ -88,15 +85,23 @@ class Batcher:
         """Requests that wait for a run."""
         return len(self._waiting)
 
-    async def submit(self, inputs: Arrays, rows: int, gone: Gone | None = None) -> Arrays:
-        """Compute one request's outputs, alone or in a batch with others.
+    def run_now(self, inputs: Arrays, rows: int) -> Arrays | None:
+        """Compute one request's outputs here and now if that is quicker than to wait for them, else return None.
 
         Raises:
-            CandidateError: the batch that it was in failed.
-            TransientError: too many requests wait already, or nobody waits for this one any more.
+            CandidateError: the run failed.
         """
         if self._task is None and rows <= self._limits.inline_rows:
             return self._contain(self.session.run, inputs)
+        return None
+
+    async def submit(self, inputs: Arrays, rows: int) -> Arrays:
+        """Compute one request's outputs, in a batch with others; a request that is cancelled leaves the queue.
+
+        Raises:
+            CandidateError: the batch that it was in failed.
+            TransientError: too many requests wait already.
+        """
         if len(self._waiting) >= self._limits.max_waiting:
             raise TransientError(f"{len(self._waiting)} requests wait for this version already; try again shortly")
         waiting = _Waiting(inputs, rows, asyncio.get_running_loop().create_future())
@@ -104,7 +109,7 @@ class Batcher:
         if self._task is None:
             self._task = asyncio.create_task(self._work())
         try:
-            return await (waiting.future if gone is None else _unless_gone(waiting.future, gone))
+            return await waiting.future
         finally:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
@@ -173,16 +178,3 @@ def _settle(batch: list[_Waiting], outcome: list[Arrays] | BurnishError) -> None
             waiting.future.set_exception(outcome)
         else:
             waiting.future.set_result(outcome[position])
-
-
-async def _unless_gone(future: asyncio.Future[Arrays], gone: Gone) -> Arrays:
-    watch = asyncio.ensure_future(gone())
-    watch.add_done_callback(lambda _: future.cancel())
-    try:
-        return await future
-    except asyncio.CancelledError:
-        if watch.done() and not watch.cancelled():
-            raise TransientError("nobody waits for this answer any more") from None
-        raise
-    finally:
-        watch.cancel()

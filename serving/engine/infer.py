@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from registry.errors import BurnishError, CandidateError
-from serving.engine.batcher import Gone
 from serving.engine.capture import Capture, CapturedRequest
 from serving.engine.live import Live
 from serving.engine.residency import Residency, Slot
@@ -40,14 +39,29 @@ class Engine:
         """
         return self._live.route(model, version, unit_id)
 
-    async def infer(self, slot: Slot, request_id: str, inputs: Arrays, gone: Gone | None = None) -> Answer:
-        """Compute one request on the version that ``route`` gave.
+    def infer_now(self, slot: Slot, request_id: str, inputs: Arrays) -> Answer | None:
+        """Compute one request at once if its version is loaded, free, and quicker than a wait; else return None.
+
+        Raises:
+            CandidateError: the session failed.
+        """
+        batcher = self._residency.loaded(slot)
+        if batcher is None:
+            return None
+        rows = slot.plan.rows(inputs)
+        try:
+            outputs = batcher.run_now(inputs, rows)
+        except CandidateError as error:
+            raise _failed(slot, error) from error
+        return None if outputs is None else self._answer(slot, request_id, rows, inputs, outputs)
+
+    async def infer(self, slot: Slot, request_id: str, inputs: Arrays) -> Answer:
+        """Compute one request on the version that ``route`` gave; if cancelled, it leaves the queue.
 
         Args:
             slot: the version.
             request_id: names the request in answers and captures.
             inputs: arrays that match the signature, in its order.
-            gone: returns when nobody waits for the answer any more; the request then leaves the queue.
 
         Raises:
             CandidateError: the session failed on this batch.
@@ -56,15 +70,27 @@ class Engine:
         rows = slot.plan.rows(inputs)
         batcher = await self._residency.hold(slot)
         try:
-            outputs = await batcher.submit(inputs, rows, gone)
-            _check_outputs(slot, outputs, rows)
+            outputs = batcher.run_now(inputs, rows)
+            if outputs is None:
+                outputs = await batcher.submit(inputs, rows)
         except CandidateError as error:
-            raise CandidateError(f"{slot} failed on this batch: {error}") from error
+            raise _failed(slot, error) from error
         finally:
             self._residency.release(slot)
+        return self._answer(slot, request_id, rows, inputs, outputs)
+
+    def _answer(self, slot: Slot, request_id: str, rows: int, inputs: Arrays, outputs: Arrays) -> Answer:
+        try:
+            _check_outputs(slot, outputs, rows)
+        except CandidateError as error:
+            raise _failed(slot, error) from error
         if self._capture.wants(request_id):
             self._capture.offer(CapturedRequest(slot.model, slot.served, request_id, rows, inputs, outputs))
         return Answer(slot, request_id, outputs)
+
+
+def _failed(slot: Slot, error: CandidateError) -> CandidateError:
+    return CandidateError(f"{slot} failed on this batch: {error}")
 
 
 def contain(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -75,6 +75,12 @@ class Residency:
         """Return the one slot of a version."""
         return self._slots.setdefault((model, served.digest), Slot(model, served))
 
+    def loaded(self, slot: Slot) -> Batcher | None:
+        """Return what a version runs on, for a run that ends before anything else happens; None if it is not loaded."""
+        if slot.batcher is not None:
+            self._resident.move_to_end(slot)
+        return slot.batcher
+
     async def hold(self, slot: Slot) -> Batcher:
         """Keep a version loaded until ``release``; load it first if it is not. One load serves all who wait.
 
@@ -82,9 +88,9 @@ class Residency:
             TransientError: it cannot be loaded now; the message says why.
         """
         slot.holders += 1
-        if slot.batcher is not None:
-            self._resident.move_to_end(slot)
-            return slot.batcher
+        batcher = self.loaded(slot)
+        if batcher is not None:
+            return batcher
         try:
             return await self._loaded(slot)
         except BaseException:

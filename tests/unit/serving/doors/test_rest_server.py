@@ -9,7 +9,8 @@ import httpx
 import orjson
 import pytest
 
-from serving.doors.rest import DoorServer, RestDoor
+from serving.doors.rest import rest_server
+from serving.doors.server import HttpServer
 from serving.engine.catalog import write_entry
 from serving.engine.worker import Worker
 from serving.settings import EngineSettings
@@ -39,9 +40,9 @@ def worker(world: FakeWorld, tmp_path: Path) -> Worker:
 
 
 @asynccontextmanager
-async def open_server(worker: Worker) -> AsyncIterator[tuple[DoorServer, int, httpx.AsyncClient]]:
+async def open_server(worker: Worker) -> AsyncIterator[tuple[HttpServer, int, httpx.AsyncClient]]:
     await worker.start()
-    server = DoorServer(RestDoor(worker, 1_000_000), drain_seconds=10)
+    server = rest_server(worker, 1_000_000, drain_seconds=10)
     port = await server.open("127.0.0.1", 0)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
         assert (await client.post(INFER, json=ONE)).status_code == 200

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import uvloop
 
 from registry.digest import json_digest
 from registry.errors import ModelNotFound
@@ -156,4 +157,5 @@ def run(work: Awaitable[None]) -> None:
     async def bounded() -> None:
         await asyncio.wait_for(work, 3 * WAIT_SECONDS)
 
-    asyncio.run(bounded())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(bounded())

@@ -122,22 +122,6 @@ def test_a_cancelled_request_leaves_the_queue(executor: ThreadPoolExecutor) -> N
     run(work())
 
 
-def test_a_request_that_nobody_waits_for_leaves_the_queue(executor: ThreadPoolExecutor) -> None:
-    async def work() -> None:
-        async with Busy(executor, limits()) as busy:
-            hung_up = asyncio.Event()
-            leaving = asyncio.create_task(busy.batcher.submit(rows(1), 1, hung_up.wait))
-            staying = asyncio.create_task(busy.batcher.submit(rows(2), 1, asyncio.Event().wait))
-            await asyncio.sleep(0)
-            hung_up.set()
-            with pytest.raises(TransientError, match="nobody waits"):
-                await leaving
-        assert (await staying)["y"][0, 0] == 20
-        assert busy.session.shapes == [(1, 2), (1, 2)]
-
-    run(work())
-
-
 def test_a_request_cancelled_in_its_run_does_not_harm_its_mates(executor: ThreadPoolExecutor) -> None:
     async def work() -> None:
         busy = Busy(executor, limits())
@@ -184,13 +168,13 @@ def test_quick_sessions_run_on_the_loop_but_never_beside_a_running_batch() -> No
         with ThreadPoolExecutor(1) as executor:
             session = FakeSession()
             batcher = Batcher(session, limits(inline_rows=2), contain, executor)
-            quick = batcher.submit(rows(1, 2), 2)
-            with pytest.raises(StopIteration):
-                quick.send(None)
+            assert batcher.run_now(rows(1, 2, 3), 3) is None
+            assert batcher.run_now(rows(1, 2), 2) is not None
             session.running.clear()
             session.may_run.clear()
             large = asyncio.create_task(batcher.submit(rows(1, 2, 3), 3))
             await until(session.running.is_set)
+            assert batcher.run_now(rows(1), 1) is None
             small = asyncio.create_task(batcher.submit(rows(1), 1))
             await asyncio.sleep(0)
             assert session.shapes == [(2, 2)]

@@ -1,0 +1,287 @@
+"""HTTP/1.1 for small requests: parsed by httptools, answered in one write, refused before anything large is kept.
+
+A general server pays for generality on every request: a task, a dictionary a message, two writes an answer. This one
+calls the application once a request; an application that has its answer at once gives it at once.
+
+Source: RFC 9112 (HTTP/1.1), RFC 9110 (status codes); https://github.com/MagicStack/httptools.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Coroutine
+from http import HTTPStatus
+from typing import Any, NamedTuple, cast
+from urllib.parse import unquote_to_bytes
+
+import httptools
+
+Headers = list[tuple[bytes, bytes]]
+
+_MAX_QUEUED = 16
+"""Pipelined requests of one connection that are read ahead; then the connection is not read until some are answered."""
+_LINGER_SECONDS = 2.0
+_JOIN_BYTES = 64 * 1024
+"""Bodies up to this size are copied behind their head, which is cheaper than two writes."""
+_STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Request(NamedTuple):
+    """One request, read whole."""
+
+    method: str
+    path: str
+    """Without query, percent-encoding undone."""
+    headers: Headers
+    """Names in lower case, in the order of arrival."""
+    body: bytes
+
+
+class Reply(NamedTuple):
+    """One answer; the length and what concerns the connection are added when it is written."""
+
+    status: int
+    body: bytes
+    headers: Headers
+
+
+class HttpLimits(NamedTuple):
+    """What one connection may cost."""
+
+    body_bytes: int
+    header_bytes: int = 32 * 1024
+    read_seconds: float = 30.0
+    """From a request's first byte to its last."""
+    idle_seconds: float = 75.0
+    """Between two requests."""
+
+
+Application = Callable[[Request], Reply | Coroutine[Any, Any, Reply]]
+"""Answers at once or later; it raises nothing. A coroutine is cancelled when the client hangs up."""
+
+Refuse = Callable[[int, str], Reply]
+"""Makes the body of an answer that HTTP itself gives: status and message."""
+
+
+class Connection(asyncio.Protocol):
+    """One client. Requests are answered in order; callbacks named ``on_*`` are the parser's."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, application: Application, refuse: Refuse, limits: HttpLimits, all_: set["Connection"]) -> None:
+        """Take the application, the form of refusals, the limits, and the set of all connections of the server."""
+        self.deadline = math.inf
+        """Loop time after which the connection is given up; never while the application works."""
+        self._application = application
+        self._refuse = refuse
+        self._limits = limits
+        self._all = all_
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        self._queued: deque[tuple[Request | Reply, bool]] = deque()
+        self._working: asyncio.Task[Reply] | None = None
+        self._keep_alive = True
+        self._hang_up = False
+        """Nothing more is wanted of this client than what was read or is being read."""
+        self._reading = False
+        """A request has begun and is not read to its end."""
+        self._broken = False
+        """What follows on this connection cannot be read as requests any more."""
+        self._refused = False
+        self._head_bytes = 0
+        self._full = False
+
+    # The transport's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has come."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._all.add(self)
+        self.deadline = self._loop.time() + self._limits.idle_seconds
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone, and with it whoever waited for an answer."""
+        self._all.discard(self)
+        self._broken = True
+        self._queued.clear()
+        if self._working is not None:
+            self._working.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; whatever cannot be read as requests is refused."""
+        if self._broken:
+            return
+        if self._head_bytes >= 0:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._broken = True  # answered as HTTP/1.1; what follows would be of another protocol
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, _Refused):
+                raise
+            self._refuse_rest(error.__context__.status, str(error.__context__))
+        except httptools.HttpParserError as error:
+            self._refuse_rest(400, f"this is not an HTTP/1.1 request: {error}")
+        if self._head_bytes > self._limits.header_bytes and not self._broken:
+            self._refuse_rest(431, str(self._large_headers()))
+
+    def pause_writing(self) -> None:
+        """The client does not read its answers: read no more requests."""
+        self._full = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._full = False
+        self._answer_queued()
+        self._read_on()
+
+    # The parser's side.
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._url = b""
+        self._headers: Headers = []
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._reading = True
+        self.deadline = self._loop.time() + self._limits.read_seconds
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the path."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """All headers are known: refuse what is too large before its body is read."""
+        self._head_bytes = -1
+        if sum(len(name) + len(value) for name, value in self._headers) > self._limits.header_bytes:
+            raise self._large_headers()
+        for name, value in self._headers:
+            if name == b"content-length" and int(value) > self._limits.body_bytes:
+                raise self._too_large()
+            if name == b"expect" and value.lower() == b"100-continue" and not self._queued and self._working is None:
+                self._transport.write(_CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        self._body_bytes += len(body)
+        if self._body_bytes > self._limits.body_bytes:
+            raise self._too_large()
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """A request is whole."""
+        self._reading = False
+        self._head_bytes = 0
+        self.deadline = self._loop.time() + self._limits.idle_seconds
+        path = self._url.partition(b"?")[0]
+        if b"%" in path:
+            path = unquote_to_bytes(path)
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        method = self._parser.get_method().decode()
+        request = Request(method, path.decode("utf-8", "replace"), self._headers, body)
+        self._take(request, keep_alive=self._parser.should_keep_alive())
+
+    # Answers, in order.
+
+    def _take(self, request: Request | Reply, *, keep_alive: bool) -> None:
+        self._queued.append((request, keep_alive))
+        if self._working is None:
+            self._answer_queued()
+        if len(self._queued) >= _MAX_QUEUED:
+            self._transport.pause_reading()
+
+    def _answer_queued(self) -> None:
+        while self._queued and self._working is None and not self._full:
+            request, self._keep_alive = self._queued.popleft()
+            answer = request if isinstance(request, Reply) else self._application(request)
+            if isinstance(answer, Reply):
+                self._write(answer)
+            else:
+                self.deadline = math.inf
+                self._working = self._loop.create_task(answer)
+                self._working.add_done_callback(self._worked)
+
+    def _worked(self, task: asyncio.Task[Reply]) -> None:
+        self._working = None
+        if task.cancelled() or self._transport.is_closing():
+            return
+        self.deadline = self._loop.time() + self._limits.idle_seconds
+        self._write(task.result())
+        self._answer_queued()
+        self._read_on()
+
+    def _write(self, reply: Reply) -> None:
+        last = not self._keep_alive or (self._hang_up and not self._queued and not self._reading)
+        lines = [_STATUS_LINES[reply.status], b"content-length: %d\r\n" % len(reply.body)]
+        lines.extend(b"%b: %b\r\n" % header for header in reply.headers)
+        if last:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        if len(reply.body) <= _JOIN_BYTES:
+            lines.append(reply.body)
+            self._transport.write(b"".join(lines))
+        else:
+            self._transport.writelines((b"".join(lines), reply.body))
+        if last:
+            self._broken = True
+            self._queued.clear()
+            self._part()
+
+    def _part(self) -> None:
+        """Hang up; on a client that still sends only after a while, or the answer would be lost with the connection."""
+        if self._refused and self._transport.can_write_eof():
+            self._transport.write_eof()
+            self.deadline = self._loop.time() + _LINGER_SECONDS
+            self._transport.resume_reading()
+        else:
+            self._transport.close()
+
+    def _read_on(self) -> None:
+        if not self._full and len(self._queued) < _MAX_QUEUED and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _too_large(self) -> "_Refused":
+        return _Refused(413, f"the body is larger than {self._limits.body_bytes} bytes")
+
+    def _large_headers(self) -> "_Refused":
+        return _Refused(431, f"the headers are larger than {self._limits.header_bytes} bytes")
+
+    def _refuse_rest(self, status: int, message: str) -> None:
+        """Answer what cannot be read on with a refusal, after all that came before it, and hang up."""
+        self._broken = self._refused = True
+        self._reading = False
+        self._take(self._refuse(status, message), keep_alive=False)
+
+    # The server's side.
+
+    def time_out(self) -> None:
+        """Give up a client that is too slow with its request, or has none."""
+        if self._reading:
+            self._refuse_rest(408, f"the request did not come within {self._limits.read_seconds:g} s")
+        elif self._working is None:
+            self._transport.close()
+
+    def close_when_answered(self) -> None:
+        """Answer what was read or is being read, then hang up."""
+        self._hang_up = True
+        if self._working is None and not self._queued and not self._reading:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Hang up at once."""
+        self._transport.abort()
+
+
+class _Refused(Exception):
+    """Raised inside the parser's callbacks, where it stops the parser."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status

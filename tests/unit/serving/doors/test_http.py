@@ -1,0 +1,237 @@
+"""HTTP/1.1 over a real socket: every way to write a request, right or wrong, and what comes back."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from serving.doors.http import HttpLimits, Reply, Request
+from serving.doors.server import HttpServer
+from tests.unit.serving.engine.doubles import run, until
+
+LIMITS = HttpLimits(body_bytes=1000, header_bytes=2000, read_seconds=0.3, idle_seconds=0.3)
+SLOW = HttpLimits(body_bytes=1000)
+
+
+class Echo:
+    """Answers with method, path and body; ``/later`` waits for ``go``, ``/large`` is two megabytes."""
+
+    def __init__(self) -> None:
+        self.seen: list[Request] = []
+        self.go = asyncio.Event()
+        self.cancelled = 0
+
+    def __call__(self, request: Request) -> Reply | Coroutine[Any, Any, Reply]:
+        self.seen.append(request)
+        if request.path == "/large":
+            return Reply(200, b"x" * 2_000_000, [])
+        reply = Reply(200, f"{request.method} {request.path} ".encode() + request.body, [(b"x-extra", b"1")])
+        return self._later(reply) if request.path == "/later" else reply
+
+    async def _later(self, reply: Reply) -> Reply:
+        try:
+            await asyncio.wait_for(self.go.wait(), 10)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return reply
+
+
+def refuse(status: int, message: str) -> Reply:
+    return Reply(status, message.encode(), [])
+
+
+@asynccontextmanager
+async def serving(echo: Echo, limits: HttpLimits = SLOW) -> AsyncIterator[tuple[HttpServer, int]]:
+    server = HttpServer(echo, refuse, limits, drain_seconds=5)
+    port = await server.open("127.0.0.1", 0)
+    yield server, port
+    await server.close()
+
+
+async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", port)
+
+
+async def answers(port: int, *parts: bytes, pause: float = 0.01) -> bytes:
+    """Send parts one after the other and return all that comes until the server hangs up."""
+    reader, writer = await connect(port)
+    for part in parts:
+        writer.write(part)
+        await asyncio.sleep(pause)
+    found = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return found
+
+
+CLOSE = b"connection: close\r\n"
+
+
+def test_requests_of_one_connection_are_answered_in_order() -> None:
+    async def work() -> None:
+        echo = Echo()
+        async with serving(echo) as (_, port):
+            slow = b"GET /later HTTP/1.1\r\n\r\n"
+            rest = b"GET /1?a=b HTTP/1.1\r\n\r\nPOST /2%2f3 HTTP/1.1\r\n" + CLOSE + b"content-length: 2\r\n\r\nhi"
+            asked = asyncio.create_task(answers(port, slow + rest))
+            await until(lambda: bool(echo.seen))
+            assert [request.path for request in echo.seen] == ["/later"]
+            echo.go.set()
+            found = await asked
+            assert [line for line in found.splitlines() if line.startswith((b"GET", b"POST"))] == [
+                b"GET /later HTTP/1.1 200 OK",
+                b"GET /1 HTTP/1.1 200 OK",
+                b"POST /2/3 hi",
+            ]
+            assert found.count(b"x-extra: 1\r\n") == 3
+            assert found.count(b"connection: close\r\n") == 1
+
+    run(work())
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_a_request_may_come_in_any_pieces(size: int) -> None:
+    message = (
+        b"POST /x HTTP/1.1\r\nA-Name: value\r\n"
+        + CLOSE
+        + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    )
+    pieces = [message[start : start + size] for start in range(0, len(message), size)]
+
+    async def work() -> None:
+        echo = Echo()
+        async with serving(echo) as (_, port):
+            assert (await answers(port, *pieces, pause=0)).endswith(b"POST /x abcde")
+            assert (b"a-name", b"value") in echo.seen[0].headers
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\ncontent-length: many\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\ncontent-length: -1\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd", b"400"),
+        (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\na b: c\r\n\r\n", b"400"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\ncontent-length: 1001\r\n\r\n", b"413"),
+        (b"POST / HTTP/1.1\r\ncontent-length: 99999999999999\r\n\r\n", b"413"),
+        (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3e9\r\n" + b"x" * 1001, b"413"),
+        (b"GET / HTTP/1.1\r\na: " + b"x" * 2001, b"431"),
+        (b"GET / HTTP/1.1\r\na: " + b"x" * 2001 + b"\r\n\r\n", b"431"),
+        (b"GET /" + b"x" * 2001, b"431"),
+        (b"GET / HTTP/1.1\r\n", b"408"),
+        (b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nab", b"408"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_and_the_client_hung_up_on(message: bytes, status: bytes) -> None:
+    async def work() -> None:
+        echo = Echo()
+        async with serving(echo, LIMITS) as (_, port):
+            found = await answers(port, message)
+            assert found.startswith(b"HTTP/1.1 " + status)
+            assert b"connection: close\r\n" in found
+            assert echo.seen == []
+            assert (await answers(port, b"GET / HTTP/1.1\r\n" + CLOSE + b"\r\n")).startswith(b"HTTP/1.1 200")
+
+    run(work())
+
+
+def test_what_came_before_a_broken_request_is_answered_first() -> None:
+    async def work() -> None:
+        echo = Echo()
+        async with serving(echo) as (_, port):
+            asked = asyncio.create_task(answers(port, b"GET /later HTTP/1.1\r\n\r\nnonsense\r\n\r\n"))
+            await until(lambda: bool(echo.seen))
+            echo.go.set()
+            found = await asked
+            assert found.index(b"HTTP/1.1 200") < found.index(b"GET /later") < found.index(b"HTTP/1.1 400")
+
+    run(work())
+
+
+def test_a_client_that_asks_whether_to_go_on_is_told() -> None:
+    async def work() -> None:
+        async with serving(Echo()) as (_, port):
+            reader, writer = await connect(port)
+            writer.write(b"POST /x HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+            assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"hi")
+            assert (await asyncio.wait_for(reader.readuntil(b"hi"), 5)).startswith(b"HTTP/1.1 200 OK")
+            writer.close()
+
+    run(work())
+
+
+def test_an_idle_client_is_hung_up_on_and_one_that_waits_for_an_answer_is_not() -> None:
+    async def work() -> None:
+        echo = Echo()
+        async with serving(echo, LIMITS) as (_, port):
+            waiting = asyncio.create_task(answers(port, b"GET /later HTTP/1.1\r\n\r\n"))
+            assert await answers(port, b"") == b""
+            assert not waiting.done()
+            echo.go.set()
+            assert b"GET /later" in await waiting
+
+    run(work())
+
+
+def test_a_client_that_hangs_up_ends_the_work_for_it() -> None:
+    async def work() -> None:
+        echo = Echo()
+        async with serving(echo) as (_, port):
+            _, writer = await connect(port)
+            writer.write(b"GET /later HTTP/1.1\r\n\r\n")
+            await until(lambda: bool(echo.seen))
+            writer.close()
+            await until(lambda: echo.cancelled == 1)
+
+    run(work())
+
+
+def test_a_client_that_does_not_read_its_answers_is_not_read_on() -> None:
+    async def work() -> None:
+        echo = Echo()
+        async with serving(echo) as (_, port):
+            reader, writer = await connect(port)
+            writer.write(b"GET /large HTTP/1.1\r\n\r\n" * 200)
+            await asyncio.sleep(0.5)
+            assert len(echo.seen) < 100
+            for _ in range(200):
+                await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+                assert len(await asyncio.wait_for(reader.readexactly(2_000_000), 10)) == 2_000_000
+            writer.close()
+
+    run(work())
+
+
+def test_a_closing_server_answers_what_it_read_and_takes_no_more() -> None:
+    async def work() -> None:
+        echo = Echo()
+        async with serving(echo) as (server, port):
+            idle, idle_writer = await connect(port)
+            in_flight = asyncio.create_task(answers(port, b"GET /later HTTP/1.1\r\n\r\nGET /next HTTP/1.1\r\n\r\n"))
+            half, half_writer = await connect(port)
+            half_writer.write(b"POST /half HTTP/1.1\r\ncontent-length: 2\r\n\r\n")
+            await until(lambda: bool(echo.seen))
+            closing = asyncio.create_task(server.close())
+            assert await asyncio.wait_for(idle.read(), 5) == b""
+            half_writer.write(b"hi")
+            assert b"connection: close" in await asyncio.wait_for(half.read(), 5)
+            assert not closing.done()
+            echo.go.set()
+            found = await in_flight
+            assert found.count(b"HTTP/1.1 200 OK") == 2
+            await closing
+            with pytest.raises(ConnectionRefusedError):
+                await connect(port)
+            idle_writer.close()
+            half_writer.close()
+
+    run(work())
