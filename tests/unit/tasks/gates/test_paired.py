@@ -14,10 +14,13 @@ from registry.records.gate import PairedTest, Verdict
 from tasks.gates.binary import (
     difference_interval,
     exact_p_value,
+    power,
+    samples_for_power,
     samples_required,
     sign_p_value,
+    worse_p_value,
 )
-from tasks.gates.paired import non_inferiority
+from tasks.gates.paired import inferiority, non_inferiority
 
 
 def run(samples: int, losses: int, wins: int, *, margin: float = 0.01, alpha: float = 0.05) -> PairedTest:
@@ -145,6 +148,55 @@ def test_a_candidate_as_good_as_the_reference_passes_often() -> None:
     generator = np.random.default_rng(0)
     drawn = generator.multinomial(1500, [0.005, 0.005, 0.99], size=100)
     assert sum(exact_p_value(int(b), int(c), 1500, 0.01) <= 0.05 for b, c, _ in drawn) > 90
+
+
+def pairs(samples: int, losses: int, wins: int) -> tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], ...]:
+    order = np.arange(samples)
+    return (order < losses) | (order >= losses + wins), order >= losses
+
+
+@pytest.mark.parametrize(
+    ("samples", "losses", "wins", "verdict"),
+    [
+        (50, 5, 0, Verdict.FAIL),
+        (50, 1, 0, Verdict.CANNOT_TELL),
+        (20, 0, 0, Verdict.CANNOT_TELL),
+        (400, 0, 0, Verdict.PASS),
+        (300, 20, 2, Verdict.FAIL),
+    ],
+)
+def test_worse_by_more_than_the_margin(samples: int, losses: int, wins: int, verdict: Verdict) -> None:
+    assert inferiority(*pairs(samples, losses, wins), margin=0.01, alpha=0.05).verdict is verdict
+
+
+@pytest.mark.parametrize("win_rate", [0.0, 0.02])
+def test_a_candidate_worse_by_just_the_margin_is_hardly_ever_called_worse(win_rate: float) -> None:
+    drawn = np.random.default_rng(7).multinomial(120, [win_rate + 0.05, win_rate, 0.95 - 2 * win_rate], size=400)
+    p_values = {(int(b), int(c)): worse_p_value(int(b), int(c), 120, 0.05) for b, c, _ in drawn}
+    called = sum(p_values[int(b), int(c)] <= 0.05 for b, c, _ in drawn)
+    assert stats.binom.sf(called - 1, 400, 0.05) > 0.001, f"{called} of 400 called"
+
+
+def test_without_losses_nothing_is_worse() -> None:
+    assert worse_p_value(0, 0, 100, 0.01) == pytest.approx(1)
+    assert worse_p_value(0, 5, 100, 0.01) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("discordance", [0.01, 0.04])
+def test_the_power_is_the_share_of_good_candidates_that_pass(discordance: float) -> None:
+    samples = samples_for_power(discordance, 0.01, 0.05, wanted=0.8)
+    stated = power(discordance, samples, 0.01, 0.05)
+    assert 0.74 <= stated <= 0.88
+    drawn = np.random.default_rng(0).multinomial(samples, [discordance / 2, discordance / 2, 1 - discordance], size=200)
+    passed = sum(exact_p_value(int(b), int(c), samples, 0.01) <= 0.05 for b, c, _ in drawn)
+    assert stats.binomtest(passed, 200, stated).pvalue > 0.001, f"{passed} of 200 passed, {stated:.0%} stated"
+
+
+def test_the_power_of_a_test_without_discordance_is_known() -> None:
+    assert (power(0.0, 299, 0.01, 0.05), power(0.0, 298, 0.01, 0.05)) == (1, 0)
+    assert samples_for_power(0.0, 0.01, 0.05, wanted=0.8) == 299
+    found = run(320, 1, 1)
+    assert found.verdict is Verdict.CANNOT_TELL and 0.3 < found.power < 0.7 and found.samples_for_power > 500
 
 
 @pytest.mark.parametrize(("losses", "wins", "samples"), [(0, 0, 50), (12, 2, 44), (0, 9, 9), (9, 0, 9), (3, 0, 1000)])

@@ -6,9 +6,10 @@ import pytest
 from registry.errors import InputError
 from registry.records.gate import Verdict
 from registry.records.optimization import OptimizationConfig
+from serving.runtime import Array
 from tasks.gates.numerics import compare
-from tasks.gates.rules import fidelity, not_worse_than_champion
-from tasks.gates.score import judge
+from tasks.gates.rules import fidelity, further_outputs, not_worse_than_champion, worst_slice
+from tasks.gates.score import Judged, judge
 from tasks.optimizer.dataset import Dataset
 
 CONFIG = OptimizationConfig()
@@ -49,7 +50,7 @@ def test_a_faithful_candidate_passes_and_an_unfaithful_one_fails_with_its_figure
     verdict, reason = ask_fidelity(898, 41)
     assert verdict is Verdict.FAIL
     assert reason.startswith(
-        "lost 41 and won 0 of 898 samples: -4.6 points (90% interval -5.9 to -3.6), margin 1 point, p = 1"
+        "lost 41 and won 0 of 898 samples: -4.6 points (90% interval -5.9 to -3.6), margin 1 point, p = 1, power"
     )
 
 
@@ -78,3 +79,61 @@ def test_labels_that_the_model_cannot_give_are_refused() -> None:
     dataset = Dataset({"x": np.zeros((3, 1))}, np.array([0, 1, 2]))
     with pytest.raises(InputError, match="has 2 classes"):
         not_worse_than_champion("the set", dataset, {"y": scores(3, 0)}, {"y": scores(3, 0)}, CONFIG)
+
+
+SLICES = np.repeat(["dark", "light", "rare"], [400, 480, 20])
+
+
+def ask_slices(*lost: int, slices: Array = SLICES) -> tuple[Verdict, str, str]:
+    candidate = np.ones(len(slices), bool)
+    candidate[list(lost)] = False
+    outcome, found = worst_slice(Judged(np.ones(len(slices), bool), candidate), slices, margin=0.01, alpha=0.05)
+    assert outcome.rule == "worst_slice" and outcome.figures["slices"] == len(set(slices))
+    assert found.test == outcome.test and found.test.alpha == pytest.approx(0.05 / outcome.figures["slices"])
+    assert found.reference_score == 1 and found.score.low < found.score.estimate <= found.score.high
+    return outcome.verdict, outcome.reason, found.slice
+
+
+def test_a_slice_that_is_worse_for_certain_refuses() -> None:
+    verdict, reason, name = ask_slices(*range(880, 886))
+    assert (verdict, name) == (Verdict.FAIL, "rare")
+    assert reason.startswith(
+        "'rare', the worst of 3 slices, lost 6 and won 0 of 20 samples: -30.0 points (97% interval "
+    )
+
+
+def test_a_slice_too_small_to_tell_passes_and_says_what_it_takes() -> None:
+    verdict, reason, name = ask_slices(880)
+    assert (verdict, name) == (Verdict.PASS, "rare")
+    assert "to show that it is not, it would take at least" in reason
+
+
+def test_the_worst_slice_is_the_one_with_the_most_evidence_not_the_largest_share() -> None:
+    verdict, _, name = ask_slices(*range(30), 880)
+    assert (verdict, name) == (Verdict.FAIL, "dark")
+
+
+def test_a_flawless_candidate_has_a_worst_slice_too() -> None:
+    assert ask_slices()[::2] == (Verdict.PASS, "rare")
+    assert ask_slices(slices=np.repeat([3, 7], 450))[0] is Verdict.PASS
+
+
+def test_a_champion_is_held_to_on_every_slice() -> None:
+    dataset = Dataset({"x": np.zeros((900, 1))}, np.zeros(900, np.int64), SLICES)
+    worse = scores(900, 0)
+    worse[880:890] = [0, 1]
+    whole, sliced = not_worse_than_champion("the set", dataset, {"a": scores(900, 20)}, {"b": worse}, CONFIG)
+    assert (whole.rule, whole.verdict) == ("not_worse_than_champion", Verdict.PASS)
+    assert (sliced.rule, sliced.verdict) == ("worst_slice", Verdict.FAIL)
+    assert sliced.reason.startswith("on the set: 'rare'")
+
+
+@pytest.mark.parametrize(("scale", "verdict"), [(0.0, Verdict.PASS), (0.05, Verdict.PASS), (1.0, Verdict.FAIL)])
+def test_outputs_that_are_not_scored_are_held_to_the_source(scale: float, verdict: Verdict) -> None:
+    generator = np.random.default_rng(0)
+    boxes, classes = generator.normal(size=(400, 4)), np.arange(400)
+    reference: dict[str, Array] = {"boxes": boxes, "ids": classes}
+    candidate: dict[str, Array] = {"boxes": boxes + scale * generator.normal(size=boxes.shape), "ids": classes}
+    outcome = further_outputs(compare(reference, candidate), reference, candidate, margin=0.01, alpha=0.05)
+    assert (outcome.rule, outcome.verdict) == ("further_outputs", verdict)
+    assert "of 2 that are not scored" in outcome.reason
