@@ -23,6 +23,7 @@ aten = torch.ops.aten
 _METHODS: dict[Any, str] = {
     aten._unsafe_view.default: "reshape",
     aten.expand.default: "expand",
+    aten.repeat.default: "repeat",
     aten.reshape.default: "reshape",
     aten.sym_size.int: "size",
     aten.unflatten.int: "unflatten",
@@ -31,6 +32,7 @@ _METHODS: dict[Any, str] = {
 """Operators by the tensor method that does the same: tracing follows a size through a method, not through an operator,
 which takes it for a number and so fixes the batch."""
 _FUNCTIONS: dict[Any, Any] = {
+    aten.arange.default: torch.arange,
     aten.full.default: torch.full,
     aten.ones.default: torch.ones,
     aten.zeros.default: torch.zeros,
