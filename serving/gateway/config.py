@@ -22,8 +22,8 @@ _API = "type.googleapis.com/envoy"
 _RETRY_ON = "connect-failure,refused-stream,reset"
 # Above what can be in flight on one host: a killed worker must not exhaust the budget of retries.
 _CONCURRENT_RETRIES = 10_000
-# Below uvicorn's keep-alive of 5 s, so that Envoy, and never the worker, closes an idle connection.
-_UPSTREAM_IDLE_S = 4.0
+# Below the REST door's 75 s, so that Envoy, and never the worker, closes an idle connection.
+_UPSTREAM_IDLE_S = 60.0
 _ACCESS_LOG_FIELDS = {
     "time": "%START_TIME%",
     "method": "%REQ(:METHOD)%",
