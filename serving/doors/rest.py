@@ -12,15 +12,26 @@ from registry.errors import BurnishError, InputError, ModelNotFound, TransientEr
 from serving.doors.http import Headers, HttpLimits, Reply, Request
 from serving.doors.server import HttpServer
 from serving.engine.infer import Answer
-from serving.engine.oip import InferRequest, decode_inputs, encode_answer, encode_model, parse_request, wanted_outputs
+from serving.engine.oip import (
+    InferRequest,
+    WantedOutput,
+    decode_inputs,
+    encode_answer,
+    encode_model,
+    parse_request,
+    wanted_outputs,
+)
 from serving.engine.residency import Slot
-from serving.engine.tensors import TensorPlan
 from serving.engine.worker import Worker
 from serving.runtime import Arrays
 
 RETRY_AFTER = (b"retry-after", b"1")
 
 _JSON = (b"content-type", b"application/json")
+_BINARY = (b"content-type", b"application/octet-stream")
+_JSON_LENGTH = b"inference-header-content-length"
+"""Of a request or answer with binary tensors: how many bytes of the body are JSON."""
+_LENGTH_DIGITS = 12
 _ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -34,12 +45,13 @@ class _Refused(Exception):
         self.headers = list(headers)
 
 
-class _Ids(NamedTuple):
+class _RequestHeaders(NamedTuple):
     request_id: str
     unit_id: str
+    json_length: int | None
 
     @property
-    def header(self) -> tuple[bytes, bytes]:
+    def id_header(self) -> tuple[bytes, bytes]:
         return b"x-request-id", self.request_id.encode()
 
 
@@ -50,18 +62,22 @@ class _Inference(NamedTuple):
     request: InferRequest
     request_id: str
     inputs: Arrays
-    wanted: tuple[TensorPlan, ...]
+    wanted: tuple[WantedOutput, ...]
 
     def reply(self, answer: Answer) -> Reply:
         served = self.slot.served
-        made_by = [
-            _JSON,
+        encoded = encode_answer(answer, self.wanted, self.request.id)
+        headers = [
             (b"x-request-id", self.request_id.encode()),
             (b"x-burnish-model", self.slot.model.encode()),
             (b"x-burnish-version", b"%d" % served.version),
             (b"x-burnish-artifact", served.artifact.sha256.encode()),
         ]
-        return Reply(200, encode_answer(answer, self.wanted, self.request.id), made_by)
+        if encoded.json_length is None:
+            headers.append(_JSON)
+        else:
+            headers += (_BINARY, (_JSON_LENGTH, b"%d" % encoded.json_length))
+        return Reply(200, encoded.body, headers)
 
 
 class RestDoor:
@@ -70,29 +86,33 @@ class RestDoor:
     def __init__(self, worker: Worker) -> None:
         """Take the worker that answers."""
         self._worker = worker
-        self._server = orjson.dumps({"name": "burnish", "version": installed_version("burnish"), "extensions": []})
+        self._server = orjson.dumps(
+            {"name": "burnish", "version": installed_version("burnish"), "extensions": ["binary_tensor_data"]}
+        )
 
     def __call__(self, request: Request) -> Reply | Coroutine[Any, Any, Reply]:
         """Answer one request: at once where it need not wait, else later."""
-        ids = None
+        headers = None
         try:
-            ids = _read_ids(request.headers)
+            headers = _read_headers(request.headers)
             match request.path.split("/")[1:]:
                 case ["v2", "models", model, "infer"]:
-                    return self._infer(model, None, ids, request)
+                    return self._infer(model, None, headers, request)
                 case ["v2", "models", model, "versions", version, "infer"]:
-                    return self._infer(model, _version(version), ids, request)
-            return self._describe(request, ids)
+                    return self._infer(model, _version(version), headers, request)
+            return self._describe(request, headers)
         except (_Refused, BurnishError) as error:
-            return _failure(error, ids.header if ids else None)
+            return _failure(error, headers.id_header if headers else None)
 
-    def _infer(self, model: str, version: int | None, ids: _Ids, http: Request) -> Reply | Coroutine[Any, Any, Reply]:
+    def _infer(
+        self, model: str, version: int | None, headers: _RequestHeaders, http: Request
+    ) -> Reply | Coroutine[Any, Any, Reply]:
         _allow(http, "POST")
-        request = parse_request(http.body)
-        slot = self._worker.engine.route(model, version, ids.unit_id)
+        request = parse_request(http.body, headers.json_length)
+        slot = self._worker.engine.route(model, version, headers.unit_id)
         inputs = decode_inputs(request, slot.plan)
-        inference = _Inference(slot, request, ids.request_id, inputs, wanted_outputs(request, slot.plan))
-        answer = self._worker.engine.infer_now(slot, ids.request_id, inputs)
+        inference = _Inference(slot, request, headers.request_id, inputs, wanted_outputs(request, slot.plan))
+        answer = self._worker.engine.infer_now(slot, headers.request_id, inputs)
         return self._infer_later(inference) if answer is None else inference.reply(answer)
 
     async def _infer_later(self, inference: _Inference) -> Reply:
@@ -102,24 +122,24 @@ class RestDoor:
             return _failure(error, (b"x-request-id", inference.request_id.encode()))
         return inference.reply(answer)
 
-    def _describe(self, http: Request, ids: _Ids) -> Reply:
+    def _describe(self, http: Request, headers: _RequestHeaders) -> Reply:
         path = http.path
         _allow(http, "GET")
         match path.split("/")[1:]:
             case ["v2"]:
-                return Reply(200, self._server, [_JSON, ids.header])
+                return Reply(200, self._server, [_JSON, headers.id_header])
             case ["v2", "health", "live"]:
-                return _reply(200, {"live": True}, ids)
+                return _reply(200, {"live": True}, headers)
             case ["v2", "health", "ready"]:
                 ready = self._worker.ready
-                return _reply(200 if ready else 503, {"ready": ready}, ids)
+                return _reply(200 if ready else 503, {"ready": ready}, headers)
             case ["v2", "models", model, *rest]:
-                return self._model_state(model, rest, path, ids)
+                return self._model_state(model, rest, path, headers)
             case ["burnish", "catalog"]:
-                return _reply(200, self._worker.status(), ids)
+                return _reply(200, self._worker.status(), headers)
         raise _Refused(404, f"there is nothing at {path}")
 
-    def _model_state(self, model: str, rest: list[str], path: str, ids: _Ids) -> Reply:
+    def _model_state(self, model: str, rest: list[str], path: str, headers: _RequestHeaders) -> Reply:
         live = self._worker.live.model(model)
         match rest:
             case ["ready"]:
@@ -135,8 +155,8 @@ class RestDoor:
             raise ModelNotFound(f"{model} has {missing}; there are {sorted(live.slots)}")
         if rest[-1:] == ["ready"]:
             ready = live.slots[number].failure is None
-            return _reply(200 if ready else 503, {"name": model, "ready": ready}, ids)
-        return Reply(200, encode_model(live, number), [_JSON, ids.header])
+            return _reply(200 if ready else 503, {"name": model, "ready": ready}, headers)
+        return Reply(200, encode_model(live, number), [_JSON, headers.id_header])
 
 
 def rest_server(worker: Worker, max_body_bytes: int, drain_seconds: float) -> HttpServer:
@@ -154,15 +174,19 @@ def new_request_id() -> str:
     return f"{getrandbits(128):032x}"
 
 
-def _read_ids(headers: Headers) -> _Ids:
-    request_id = unit_id = None
+def _read_headers(headers: Headers) -> _RequestHeaders:
+    request_id = unit_id = json_length = None
     for name, value in headers:
         if name == b"x-request-id":
             request_id = _checked_id(name, value)
         elif name == b"x-burnish-unit":
             unit_id = _checked_id(name, value)
+        elif name == _JSON_LENGTH:
+            if not value.isdigit() or len(value) > _LENGTH_DIGITS:
+                raise InputError(f"the header {name.decode()}: expected a number of bytes")
+            json_length = int(value)
     request_id = request_id or new_request_id()
-    return _Ids(request_id, unit_id or request_id)
+    return _RequestHeaders(request_id, unit_id or request_id, json_length)
 
 
 def _checked_id(name: bytes, value: bytes) -> str:
@@ -182,8 +206,8 @@ def _version(text: str) -> int:
     return int(text)
 
 
-def _reply(status: int, value: object, ids: _Ids) -> Reply:
-    return Reply(status, orjson.dumps(value), [_JSON, ids.header])
+def _reply(status: int, value: object, headers: _RequestHeaders) -> Reply:
+    return Reply(status, orjson.dumps(value), [_JSON, headers.id_header])
 
 
 def _failure(error: _Refused | BurnishError, request_id: tuple[bytes, bytes] | None) -> Reply:

@@ -1,6 +1,9 @@
-"""Open Inference Protocol v2 in JSON: requests to arrays, answers and metadata to bytes.
+"""Open Inference Protocol v2 over REST: requests to arrays, answers and metadata to bytes.
 
-Source: https://github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md.
+Tensors are JSON, or bytes behind the JSON where the binary tensor extension is used.
+
+Source: https://github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md;
+https://github.com/triton-inference-server/server, docs/protocol/extension_binary_data.md.
 """
 
 from typing import Any, NamedTuple
@@ -11,7 +14,7 @@ from registry.errors import InputError
 from registry.records.model import TensorSpec
 from serving.engine.infer import Answer
 from serving.engine.live import LiveModel
-from serving.engine.tensors import SignaturePlan, TensorPlan, check_names, check_rows, to_array
+from serving.engine.tensors import SignaturePlan, TensorPlan, check_names, check_rows, from_bytes, to_array
 from serving.runtime import Array, Arrays
 
 MAX_ID_LENGTH = 128
@@ -27,16 +30,40 @@ class InferRequest(NamedTuple):
     id: str | None
     inputs: list[dict[str, Any]]
     outputs: list[dict[str, Any]] | None
+    parameters: dict[str, Any]
+    binary: dict[int, memoryview]
+    """The bytes of the inputs that stand behind the JSON, by position."""
 
 
-def parse_request(body: bytes) -> InferRequest:
-    """Read the JSON of an inference request and check its form.
+class WantedOutput(NamedTuple):
+    """One output to answer with."""
+
+    plan: TensorPlan
+    binary: bool
+    """As bytes behind the JSON."""
+
+
+class EncodedAnswer(NamedTuple):
+    """The body of an answer; ``json_length`` is None where the JSON is all of it."""
+
+    body: bytes
+    json_length: int | None
+
+
+def parse_request(body: bytes, json_length: int | None = None) -> InferRequest:
+    """Read an inference request and check its form.
+
+    Args:
+        body: JSON, and behind it the bytes of binary tensors.
+        json_length: bytes of the JSON; None if it is the whole body.
 
     Raises:
         InputError: it is not JSON, or a field is missing, unknown or of the wrong type.
     """
+    if json_length is not None and not 0 < json_length <= len(body):
+        raise InputError(f"the header inference-header-content-length: expected 1 to {len(body)}, the size of the body")
     try:
-        document = orjson.loads(body)
+        document = orjson.loads(body if json_length is None else memoryview(body)[:json_length])
     except orjson.JSONDecodeError as error:
         raise InputError(f"the body is not JSON: {error}") from error
     _check_object(document, _REQUEST_FIELDS, "the body")
@@ -48,7 +75,8 @@ def parse_request(body: bytes) -> InferRequest:
     outputs = document.get("outputs")
     if outputs is not None:
         _check_tensors(outputs, _OUTPUT_FIELDS, "outputs")
-    return InferRequest(request_id, inputs, outputs)
+    binary = {} if json_length is None else _slices(inputs, memoryview(body)[json_length:])
+    return InferRequest(request_id, inputs, outputs, document.get("parameters") or {}, binary)
 
 
 def decode_inputs(request: InferRequest, plan: SignaturePlan) -> Arrays:
@@ -62,19 +90,21 @@ def decode_inputs(request: InferRequest, plan: SignaturePlan) -> Arrays:
     inputs: Arrays = {}
     for tensor in plan.inputs:
         position = names.index(tensor.name)
-        inputs[tensor.name] = _decode_tensor(tensor, request.inputs[position], f"inputs[{position}]")
+        given, where = request.inputs[position], f"inputs[{position}]"
+        inputs[tensor.name] = _decode_tensor(tensor, given, request.binary.get(position), where)
     check_rows(plan, inputs)
     return inputs
 
 
-def wanted_outputs(request: InferRequest, plan: SignaturePlan) -> tuple[TensorPlan, ...]:
-    """Return the outputs to answer with: those asked for, in that order, or all.
+def wanted_outputs(request: InferRequest, plan: SignaturePlan) -> tuple[WantedOutput, ...]:
+    """Return the outputs to answer with: those asked for, in that order, or all; each as JSON unless asked otherwise.
 
     Raises:
         InputError: an output is unknown or asked for twice.
     """
+    all_binary = _flag(request.parameters, "binary_data_output", default=False, where="parameters")
     if request.outputs is None:
-        return plan.outputs
+        return tuple(WantedOutput(tensor, all_binary) for tensor in plan.outputs)
     known = {tensor.name: tensor for tensor in plan.outputs}
     names = [tensor["name"] for tensor in request.outputs]
     for position, name in enumerate(names):
@@ -82,16 +112,27 @@ def wanted_outputs(request: InferRequest, plan: SignaturePlan) -> tuple[TensorPl
             raise InputError(f"outputs[{position}].name: expected one of {list(known)}, got {name!r:.80}")
         if name in names[:position]:
             raise InputError(f"outputs[{position}].name: {name!r} is asked for twice")
-    return tuple(known[name] for name in names)
+    return tuple(
+        WantedOutput(
+            known[name],
+            _flag(asked.get("parameters") or {}, "binary_data", default=all_binary, where=f"outputs[{position}]"),
+        )
+        for position, (name, asked) in enumerate(zip(names, request.outputs, strict=True))
+    )
 
 
-def encode_answer(answer: Answer, wanted: tuple[TensorPlan, ...], given_id: str | None) -> bytes:
-    """Write an inference answer; NaN and infinities, which JSON does not have, come out as null."""
+def encode_answer(answer: Answer, wanted: tuple[WantedOutput, ...], given_id: str | None) -> EncodedAnswer:
+    """Write an inference answer; in JSON, NaN and infinities, which it does not have, come out as null."""
     slot, request_id, outputs = answer
-    tensors = []
-    for tensor in wanted:
+    tensors, behind = [], []
+    for tensor, binary in wanted:
         array = outputs[tensor.name]
-        described = {"name": tensor.name, "datatype": tensor.datatype, "shape": array.shape, "data": array.reshape(-1)}
+        described: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": array.shape}
+        if binary:
+            described["parameters"] = {"binary_data_size": array.nbytes}
+            behind.append(array.tobytes())
+        else:
+            described["data"] = array.reshape(-1)
         tensors.append(described)
     document = {
         "model_name": slot.model,
@@ -100,7 +141,8 @@ def encode_answer(answer: Answer, wanted: tuple[TensorPlan, ...], given_id: str 
         "parameters": {"artifact": slot.served.artifact.sha256, "request_id": request_id},
         "outputs": tensors,
     }
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return EncodedAnswer(b"".join((head, *behind)), len(head)) if behind else EncodedAnswer(head, None)
 
 
 def encode_model(live: LiveModel, version: int) -> bytes:
@@ -118,13 +160,42 @@ def encode_model(live: LiveModel, version: int) -> bytes:
     )
 
 
-def _decode_tensor(plan: TensorPlan, tensor: dict[str, Any], where: str) -> Array:
+def _slices(inputs: list[dict[str, Any]], behind: memoryview) -> dict[int, memoryview]:
+    """Return the bytes of each binary input, by position; together they are all that stands behind the JSON."""
+    found, start = {}, 0
+    for position, tensor in enumerate(inputs):
+        size = (tensor.get("parameters") or {}).get("binary_data_size")
+        if size is None:
+            continue
+        left = len(behind) - start
+        if type(size) is not int or not 0 <= size <= left:
+            where = f"inputs[{position}].parameters.binary_data_size"
+            raise InputError(f"{where}: expected at most the {left} bytes left behind the JSON, got {size!r:.40}")
+        found[position] = behind[start : start + size]
+        start += size
+    if start != len(behind):
+        raise InputError(f"inputs: {len(behind) - start} bytes behind the JSON belong to no input's binary_data_size")
+    return found
+
+
+def _flag(parameters: dict[str, Any], name: str, *, default: bool, where: str) -> bool:
+    value = parameters.get(name, default)
+    if type(value) is not bool:
+        raise InputError(f"{where}.{name}: expected true or false, got {value!r:.40}")
+    return value
+
+
+def _decode_tensor(plan: TensorPlan, tensor: dict[str, Any], binary: memoryview | None, where: str) -> Array:
     datatype = tensor.get("datatype")
     if datatype != plan.datatype:
         raise InputError(f"{where}.datatype: expected {plan.datatype}, got {datatype!r:.40}")
     shape = tensor.get("shape")
     if type(shape) is not list:
         raise InputError(f"{where}.shape: expected a list of sizes")
+    if binary is not None:
+        if "data" in tensor:
+            raise InputError(f"{where}: has data beside binary_data_size; give one of them")
+        return from_bytes(plan, shape, binary, where)
     if "data" not in tensor:
         raise InputError(f"{where}.data: missing")
     return to_array(plan, shape, tensor["data"], where)

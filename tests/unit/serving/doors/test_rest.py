@@ -105,7 +105,7 @@ def test_a_unit_stays_with_its_version(worker: Worker, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "status", "expected"),
     [
-        ("/v2", 200, {"name": "burnish", "extensions": []}),
+        ("/v2", 200, {"name": "burnish", "extensions": ["binary_tensor_data"]}),
         ("/v2/health/live", 200, {"live": True}),
         ("/v2/health/ready", 200, {"ready": True}),
         ("/v2/models/m", 200, {"name": "m", "versions": ["1", "2"]}),
