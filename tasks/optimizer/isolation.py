@@ -1,37 +1,33 @@
 """Run work on models in a child process, and turn every way it can end into a value or an error."""
 
+import faulthandler
 import json
 import os
-import signal
-import subprocess
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from registry.errors import BurnishError, CandidateError
+from registry.plugins import PASSES, RUNTIMES
 from registry.records.model import PluginConfig
 from serving.runtime import Arrays
 from tasks.optimizer.base import Artifact
 from tasks.optimizer.dataset import Dataset, save_dataset
 from tasks.optimizer.evaluate import load_arrays
 from tasks.optimizer.job import PREDICTIONS_FILE, CandidateJob, PlacedArtifact
-from tasks.optimizer.settings import child_environment
+from tasks.optimizer.process_request import ProcessRequest
+from tasks.optimizer.process_server import process_server
+from tasks.optimizer.settings import child_environment, decline_telemetry
 
 JOB_FILE = "job.json"
 RESULT_FILE = "result.json"
 LOG_FILE = "log.txt"
 CANDIDATE_CHILD = "tasks.optimizer.child"
-_BOUND = "--bound"
-_POLL_S = 0.05
-_MEMORY_POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -42,6 +38,8 @@ class Limits:
     memory_mib: int = 8192
     """Resident memory of the child and everything that it started."""
     threads: int = 1
+    confined: bool = True
+    """Only its workspace is writable and no network is reachable. A user's own training may need more."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,9 @@ def run_child(module: str, job: Mapping[str, Any], *, workspace: Path, limits: L
 
 
 def ask_child(module: str, job: Mapping[str, Any], *, workspace: Path, limits: Limits) -> Answer:
-    """Run ``python -m module`` on a job, in a process group without credentials, and return its answer.
+    """Run a module as a program on a job, in a confined process without credentials, and return its answer.
+
+    The process is a fork of the process server; it and all that it started are gone when this returns or raises.
 
     The workspace receives ``job.json``, ``result.json`` and ``log.txt`` (what the child and its libraries printed).
 
@@ -76,25 +76,26 @@ def ask_child(module: str, job: Mapping[str, Any], *, workspace: Path, limits: L
         workspace: a folder of this child's own; its home and temporary folder are below it.
         limits: time and memory.
     """
+    workspace = workspace.absolute()
     home = workspace / "home"
     home.mkdir(parents=True, exist_ok=True)
+    decline_telemetry(home)
     (workspace / RESULT_FILE).unlink(missing_ok=True)
     (workspace / JOB_FILE).write_text(json.dumps(job, indent=1), encoding="utf-8")
-    with (workspace / LOG_FILE).open("wb") as stream:
-        process = subprocess.Popen(
-            [*child_command(module, workspace), _BOUND],
-            stdin=subprocess.PIPE,  # its end of file tells the child that this process is gone
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            cwd=workspace,
-            env=child_environment(home, limits.threads),
-            start_new_session=True,
-        )
-        try:
-            stopped = _watch(psutil.Process(process.pid), limits)
-        finally:
-            _kill_group(process)
-    return _read_answer(workspace / RESULT_FILE, stopped or _ending(process.returncode))
+    (workspace / LOG_FILE).write_bytes(b"")
+    request = ProcessRequest(
+        module=module,
+        arguments=(str(workspace / JOB_FILE), str(workspace / RESULT_FILE)),
+        workspace=str(workspace),
+        log=str(workspace / LOG_FILE),
+        environment=child_environment(home, limits.threads),
+        imports=built_in_modules(module, job),
+        timeout_s=limits.timeout_s,
+        memory_mib=limits.memory_mib,
+        threads=limits.threads,
+        confined=limits.confined,
+    )
+    return _read_answer(workspace / RESULT_FILE, process_server().run(request))
 
 
 def predict(artifact: Artifact, runtime: PluginConfig, inputs: Arrays, workspace: Path, *, timeout_s: float) -> Arrays:
@@ -121,92 +122,74 @@ def predict(artifact: Artifact, runtime: PluginConfig, inputs: Arrays, workspace
 
 
 def child_command(module: str, workspace: Path) -> list[str]:
-    """Return the command that runs a job lying in a workspace; ``-P`` keeps the working folder off the import path."""
+    """Return the command that runs a job lying in a workspace alone, as confined as the search runs it.
+
+    ``-P`` keeps the working folder off the import path.
+    """
     folder = workspace.absolute()
-    return [sys.executable, "-P", "-m", module, str(folder / JOB_FILE), str(folder / RESULT_FILE)]
+    arguments = [module, str(folder / JOB_FILE), str(folder / RESULT_FILE)]
+    return [sys.executable, "-P", "-m", "tasks.optimizer.confined_job", *arguments]
+
+
+def built_in_modules(module: str, job: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the modules of Burnish's own that a child will import: its own, and the plug-ins named in its job.
+
+    Plug-ins of others are not among them: their code runs in children only.
+    """
+    found = [module] if module.partition(".")[0] == __name__.partition(".")[0] else []
+    for name in sorted(_names(job)):
+        for kind in (PASSES, RUNTIMES):
+            package = import_module(kind.package)
+            if any(Path(folder, f"{name}.py").is_file() for folder in package.__path__):
+                found.append(f"{kind.package}.{name}")
+    return tuple(found)
+
+
+def _names(value: object) -> set[str]:
+    """The plug-ins named anywhere in JSON values: objects with exactly a name and knobs."""
+    if isinstance(value, Mapping):
+        named = {str(value["name"])} if set(value) == {"name", "knobs"} and str(value["name"]).isidentifier() else set()
+        return named.union(*map(_names, value.values()))
+    if isinstance(value, list | tuple):
+        return set().union(*map(_names, value))
+    return set()
 
 
 def answer(work: Callable[[dict[str, Any], Path], dict[str, Any]]) -> None:
     """Do a child's work: read the job, call ``work(job, workspace)``, write the value or the error as the result.
 
-    The command line is that of ``child_command``; the workspace is the result file's folder.
+    The command line names the job's file and the result's; the workspace is the result's folder.
     """
     job_file, result_file = Path(sys.argv[1]), Path(sys.argv[2])
-    if _BOUND in sys.argv[3:]:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(OSError, ValueError):
+        faulthandler.enable()
     try:
         result = json.dumps({"value": work(json.loads(job_file.read_text(encoding="utf-8")), result_file.parent)})
-    except Exception as error:  # noqa: BLE001  a pass or library may raise anything: the candidate is lost, not the search
-        traceback.print_exc()
-        result = json.dumps({"error": str(error) if isinstance(error, BurnishError) else _first_line(error)})
+    except SystemExit:
+        raise  # its exit code tells it
+    except BaseException as error:  # noqa: BLE001  a pass or library may raise anything: the candidate is lost, not the search
+        with suppress(OSError, ValueError):  # the log may be closed
+            traceback.print_exc()
+        result = json.dumps({"error": _in_words(error, result_file.parent)})
     partial = result_file.with_suffix(".partial")
     partial.write_text(result, encoding="utf-8")
     partial.replace(result_file)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
     os._exit(0)  # a library's thread cannot hold the child up once its answer stands
 
 
-def _first_line(error: Exception) -> str:
+def _in_words(error: BaseException, workspace: Path) -> str:
+    if isinstance(error, BurnishError):
+        return str(error)
     text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0][:300]}" if text else type(error).__name__
-
-
-def _end_with_parent() -> None:
-    while os.read(sys.stdin.fileno(), 1):  # not through the buffer: its lock would be held when the interpreter ends
-        pass
-    os.killpg(0, signal.SIGKILL)
-
-
-def _watch(child: psutil.Process, limits: Limits) -> str | None:
-    """Wait for the child to end; return why it has to be killed, or None if it ended by itself."""
-    started = checked = time.monotonic()
-    while child.status() != psutil.STATUS_ZOMBIE:  # not reaped before its group is gone, so the group id stays ours
-        now = time.monotonic()
-        if now - started > limits.timeout_s:
-            return f"took longer than {limits.timeout_s:g} s and was killed"
-        if now - checked > _MEMORY_POLL_S:
-            checked = now
-            used_mib = _resident_mib(child)
-            if used_mib > limits.memory_mib:
-                return (
-                    f"used {used_mib:.0f} MiB of memory, more than the {limits.memory_mib} MiB allowed, and was killed"
-                )
-        time.sleep(_POLL_S)
-    return None
-
-
-def _resident_mib(child: psutil.Process) -> float:
-    total = 0
-    for process in _family(child):
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            total += process.memory_info().rss
-    return total / 2**20
-
-
-def _family(child: psutil.Process) -> list[psutil.Process]:
-    with suppress(psutil.NoSuchProcess):
-        return [child, *child.children(recursive=True)]
-    return []
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    for member in _family(psutil.Process(process.pid)):
-        with suppress(psutil.NoSuchProcess):
-            member.kill()
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    if process.stdin:
-        process.stdin.close()
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code} and no result"
-    name = signal.Signals(-code).name
-    hint = " (the system may have run out of memory)" if name == "SIGKILL" else ""
-    return f"was ended by {name}{hint}"
+    line = f"{type(error).__name__}: {text.splitlines()[0][:300]}" if text else type(error).__name__
+    if isinstance(error, MemoryError):
+        return f"it asked for more memory than it may use ({line})"
+    if isinstance(error, PermissionError) and error.filename and not Path(error.filename).is_relative_to(workspace):
+        return f"{line}; a child may write below its workspace only"
+    return line
 
 
 def _read_answer(path: Path, ending: str) -> Answer:

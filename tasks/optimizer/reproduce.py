@@ -30,7 +30,10 @@ ENVIRONMENT = {environment}
 shutil.rmtree(WORKSPACE, ignore_errors=True)
 WORKSPACE.mkdir()
 (WORKSPACE / {job_file!r}).write_text(json.dumps(JOB))
-raise SystemExit(subprocess.run(COMMAND, env=ENVIRONMENT, cwd=WORKSPACE, check=False).returncode)
+try:
+    raise SystemExit(subprocess.run(COMMAND, env=ENVIRONMENT, cwd=WORKSPACE, timeout=JOB["timeout_s"]).returncode)
+except subprocess.TimeoutExpired:
+    raise SystemExit("it took longer than {{}} s and was killed".format(JOB["timeout_s"])) from None
 '''
 
 

@@ -23,6 +23,7 @@ def child_environment(home: Path, threads: int) -> dict[str, str]:
         "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
+        "ORT_DISABLE_TELEMETRY": "1",
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -30,3 +31,22 @@ def child_environment(home: Path, threads: int) -> dict[str, str]:
 def _absolute(search_path: str) -> str:
     """A search path for a process in another folder; an empty entry means the folder that the process stands in."""
     return os.pathsep.join(str(Path(entry).absolute()) for entry in search_path.split(os.pathsep) if entry)
+
+
+def environment_names() -> frozenset[str]:
+    """Return the names of this process's environment variables."""
+    return frozenset(os.environ)
+
+
+def replace_environment(names: frozenset[str], environment: dict[str, str]) -> None:
+    """Take variables out of this process's environment and put others in."""
+    for name in names:
+        os.environ.pop(name, None)
+    os.environ.update(environment)
+
+
+def decline_telemetry(home: Path) -> None:
+    """Tell OpenVINO in a child's home that it may not report its use, which it does unless told."""
+    answer = home / "intel" / "openvino_telemetry"
+    answer.parent.mkdir(parents=True, exist_ok=True)
+    answer.write_text("0", encoding="ascii")

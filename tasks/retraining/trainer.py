@@ -60,7 +60,7 @@ def retrain(training: Training, *, allowed: tuple[str, ...], workspace: Path) ->
         "signature": training.signature.model_dump(mode="json"),
         "seed": training.seed,
     }
-    limits = Limits(training.timeout_s, training.memory_mib, training.threads)
+    limits = Limits(training.timeout_s, training.memory_mib, training.threads, confined=False)
     answer = ask_child(CHILD, job, workspace=workspace, limits=limits)
     if answer.value is None:
         raise InputError(f"the training function {training.function} failed: {answer.failure}{_last_words(workspace)}")

@@ -1,4 +1,5 @@
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,12 @@ def test_a_value_comes_back_and_prints_go_to_the_log(child: RunChild, tmp_path: 
         ("raise InputError('take another file')", "take another file"),
         ("raise KeyError('weight')", "KeyError: 'weight'"),
         ("raise MemoryError", "MemoryError"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("raise BaseException('odd')", "BaseException: odd"),
+        ("bytearray(20 << 30)", "it asked for more memory than it may use (MemoryError)"),
+        ("os.kill(os.getppid(), signal.SIGKILL)", "PermissionError: [Errno 1] Operation not permitted"),
+        ("(workspace.parent / 'elsewhere').touch()", "a child may write below its workspace only"),
+        ("os.close(1)\nos.close(2)\nos._exit(3)", "ended with exit code 3 and no result"),
         ("os._exit(3)", "ended with exit code 3 and no result"),
         ("sys.exit(0)", "ended with exit code 0 and no result"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "was ended by SIGSEGV"),
@@ -118,23 +125,37 @@ def test_the_child_sees_no_credentials(child: RunChild, monkeypatch: pytest.Monk
     assert seen["HOME"] != str(Path.home())
 
 
-def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
-    """A child that loses its parent's end of the pipe kills its own group."""
-    script = (
-        "import sys, time\nfrom pathlib import Path\nfrom tasks.optimizer.isolation import answer\n"
-        "def work(job, workspace):\n    (workspace / 'started').touch()\n    time.sleep(600)\nanswer(work)\n"
+ASKER = """
+import sys
+from pathlib import Path
+from tasks.optimizer import isolation
+from tasks.optimizer.process_server import process_server
+from tasks.optimizer.settings import child_environment
+
+modules, work = map(Path, sys.argv[1:])
+isolation.child_environment = lambda home, threads: child_environment(home, threads) | {"PYTHONPATH": str(modules)}
+process_server().start()
+(work.parent / "server").write_text(str(process_server().pid))
+isolation.run_child("worker", {}, workspace=work, limits=isolation.Limits(600.0))
+"""
+
+
+def test_nothing_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
+    body = (
+        "apart = subprocess.Popen(['sleep', '600'], start_new_session=True)\n    "
+        "(workspace / 'pids').write_text(f'{os.getpid()} {os.getppid()} {apart.pid}')\n    time.sleep(600)"
     )
-    (tmp_path / "job.json").write_text("{}")
-    (tmp_path / "worker.py").write_text(script)
-    command = isolation.child_command("worker", tmp_path)
-    process = psutil.Popen(
-        [*command[:1], str(tmp_path / "worker.py"), *command[4:], "--bound"],
-        stdin=-1,
-        start_new_session=True,
-    )
-    _wait(lambda: (tmp_path / "started").exists())
-    process.stdin.close()
-    assert process.wait(timeout=20) == -9
+    (tmp_path / "worker.py").write_text(BODY.format(body=body), encoding="utf-8")
+    (tmp_path / "asker.py").write_text(ASKER, encoding="utf-8")
+    pids = tmp_path / "work" / "pids"
+    environment = child_environment(tmp_path, 1) | {"PYTHONPATH": str(Path(isolation.__file__).parents[2])}
+    command = [sys.executable, str(tmp_path / "asker.py"), str(tmp_path), str(tmp_path / "work")]
+    with psutil.Popen(command, env=environment, cwd=tmp_path) as asker:
+        _wait(lambda: pids.is_file() and len(pids.read_text().split()) == 3)
+        asker.kill()
+    server = (tmp_path / "server").read_text()
+    assert all(_gone(int(pid)) for pid in [*pids.read_text().split(), server])
+    assert not list(tmp_path.glob("burnish-process-server-*"))
 
 
 def test_an_old_result_is_never_taken_for_a_new_one(child: RunChild, tmp_path: Path) -> None:
