@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from registry.digest import json_digest
 from registry.errors import CandidateError
 from registry.records.gate import Verdict
 from registry.records.model import PluginConfig
@@ -26,8 +27,8 @@ _BUILDS = 2.0
 _SHARE_OF_TIME = 0.25
 """The share of the time left that the measurement of sensitivities may take."""
 
-Chain = tuple[tuple[PluginConfig, ...], PluginConfig]
-"""A recipe without excluded layers, and the runtime: what the tries of one chain have in common."""
+Chain = str
+"""Digest of a recipe without excluded layers and of the runtime: what the tries of one chain have in common."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Repair:
         if not layers or tried.tries >= TRIES:
             return None
         self._chains[chain] = replace(tried, tries=tried.tries + 1)
-        return tuple(self._excluding(step, layers) for step in chain[0])
+        return tuple(self._excluding(step, layers) for step in result.candidate.recipe)
 
     def next_layers(self, tried: _Tried) -> tuple[str, ...]:
         """Return the layers to leave in float next, sorted; none if no number of layers is left to try."""
@@ -107,7 +108,8 @@ class Repair:
         recipe = result.candidate.recipe
         if not any(step.name in self._repairable for step in recipe):
             return None
-        return tuple(self._excluding(step, ()) for step in recipe), result.candidate.runtime
+        plain = [self._excluding(step, ()) for step in recipe]
+        return json_digest([step.model_dump(mode="json") for step in (*plain, result.candidate.runtime)])
 
     def _excluding(self, step: PluginConfig, layers: tuple[str, ...]) -> PluginConfig:
         if step.name not in self._repairable:
