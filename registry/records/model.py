@@ -71,6 +71,7 @@ class ArtifactFormat(StrEnum):
     ONNX = "onnx"
     OPENVINO_IR = "openvino_ir"
     AOTI_PACKAGE = "aoti_package"
+    TENSORRT_PROGRAM = "tensorrt_program"
 
     @property
     def main_file(self) -> str:
@@ -80,6 +81,7 @@ class ArtifactFormat(StrEnum):
             ArtifactFormat.ONNX: "model.onnx",
             ArtifactFormat.OPENVINO_IR: "model.xml",
             ArtifactFormat.AOTI_PACKAGE: "package.pt2",
+            ArtifactFormat.TENSORRT_PROGRAM: "program.pt2",
         }[self]
 
 

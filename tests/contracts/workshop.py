@@ -48,6 +48,8 @@ class Workshop:
             return self.built("export_onnx", net).artifact
         if artifact_format is ArtifactFormat.AOTI_PACKAGE:
             return self.built("compile_aot_inductor", net).artifact
+        if artifact_format is ArtifactFormat.TENSORRT_PROGRAM:
+            return self.built("compile_torch_tensorrt", net).artifact
         return self._once(("ir", net), lambda: self._openvino_ir(net))
 
     def built(self, name: str, net: str) -> Built:
