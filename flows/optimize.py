@@ -34,6 +34,7 @@ from tasks.gate import (
 from tasks.intake import Sets, check_quality, load_sets, take_in_source
 from tasks.optimize import measure_finalists, try_baseline, try_candidate
 from tasks.optimizer.base import Artifact
+from tasks.optimizer.history import HISTORY_FILE
 from tasks.optimizer.output import RESULT_FILE
 from tasks.optimizer.report import REPORT_FILE, write_plots
 from tasks.optimizer.search import Search, SearchRequest
@@ -149,6 +150,7 @@ async def _search(run: Run, source: Artifact, sets: Sets) -> OptimizationResult:
         config=request.config,
         out=run.workspace / "search",
         cache=run.settings.cache_folder,
+        history=run.settings.cache_folder / HISTORY_FILE,
     )
     search = await asyncio.to_thread(Search, asked, run.progress.candidate)
     await try_baseline(search)

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from registry.digest import tree_digest
-from registry.errors import CandidateError
 from registry.plugins import PASSES, build_plugin, search_values
 from registry.records.model import ArtifactFormat, ArtifactRef, PluginConfig, Signature
 
@@ -119,21 +118,3 @@ def build_pass(config: PluginConfig) -> Pass:
         InputError: a knob is unknown or has a wrong value.
     """
     return build_plugin(PASSES, config.name, config.knobs, Pass)  # type: ignore[type-abstract]
-
-
-def check_recipe(recipe: tuple[Pass, ...], source_format: ArtifactFormat) -> ArtifactFormat:
-    """Check a recipe's chain of stages and formats before anything runs; return the final format.
-
-    Raises:
-        CandidateError: stages are out of order or a pass cannot take what the one before it produces.
-    """
-    current, stage = source_format, 0
-    for step in recipe:
-        name = type(step).__module__.rsplit(".", 1)[-1]
-        if step.stage <= stage:
-            raise CandidateError(f"{name} is of stage {step.stage.name}, which must come before the pass ahead of it")
-        if current not in step.consumes:
-            takes = ", ".join(sorted(step.consumes))
-            raise CandidateError(f"{name} takes {takes}, but the step before it produces {current}")
-        current, stage = step.produces, step.stage
-    return current

@@ -46,6 +46,8 @@ class Workshop:
     config: OptimizationConfig
     identity: Identity
     cache: Cache
+    source_code: str | None = None
+    """``FILE.py:FUNCTION``."""
 
     def build(self, candidate: Candidate, folder: Path, timeout_s: float) -> Built:
         """Build a candidate in a folder of its own, which then holds ``artifact/``, the log and ``reproduce.py``.
@@ -87,6 +89,7 @@ class Workshop:
             runtime=candidate.runtime,
             evaluation=str(self.evaluation.absolute()),
             calibration=str(self.calibration.absolute()) if self.calibration else None,
+            source_code=self.source_code,
             check_invariance=True,
             seed=self.config.seed,
             threads=os.cpu_count() or 1,

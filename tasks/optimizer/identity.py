@@ -19,6 +19,8 @@ class Identity:
     seed: int
     tools: dict[str, str]
     """Versions of the libraries that build and run candidates."""
+    source_code: str | None = None
+    """Digest of the source's code, where passes may use it."""
     _files: dict[str, str] = field(default_factory=dict)
 
     def build_key(self, recipe: tuple[PluginConfig, ...]) -> str:
@@ -30,6 +32,7 @@ class Identity:
                 "seed": self.seed,
                 "tools": self.tools,
                 "recipe": [self._described(PASSES, step) for step in recipe],
+                **({"source_code": self.source_code} if self.source_code else {}),
             }
         )
 

@@ -1,10 +1,11 @@
 """Measure candidates: a quick look at each one beside the leader, then the best ones and the baseline, longer."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from registry.records.optimization import CandidateResult, OptimizationConfig, Policy
+from registry.records.optimization import CandidateResult, OptimizationConfig
 from serving.runtime import Arrays
 from tasks.bench.measure import Plan
 from tasks.bench.process import BenchItem, BenchmarkRun, benchmark
@@ -13,8 +14,14 @@ from tasks.optimizer.base import Artifact
 FINALISTS = 6
 """Candidates beside the baseline that the final measurement takes: each further one makes all turns rarer."""
 
+FINALISTS_AT_FULL_BATCH = 2
+"""Of these, that many may be there for their speed at the largest batch size alone."""
+
 SCREENING_SECONDS = 1.0
 FINAL_SECONDS = 30.0
+
+_LEAST_TO_MEASURE = 0.4
+"""The share of the final measurement's time that is kept from loading; fewer are measured if loading takes more."""
 
 
 @dataclass(frozen=True)
@@ -36,39 +43,50 @@ class Contestant:
         )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Measurement:
     """How the candidates of one search are measured."""
 
     config: OptimizationConfig
     inputs: Arrays
     workspace: Path
+    _loads: list[float] = field(default_factory=list)
+    """Seconds that one candidate took to load in each quick look, the child's own start among them."""
 
     def screen(self, leader: Contestant | None, contestant: Contestant) -> BenchmarkRun:
-        """Take a quick look at one candidate beside the leader, at the batch sizes that the policy asks about."""
-        plan = Plan(
-            batch_sizes=self._sizes_of_policy(),
-            threads=self.config.threads,
-            seed=self.config.seed,
-            seconds_cap=SCREENING_SECONDS,
-            half_width=0.1,
-        )
+        """Take a quick look at one candidate beside the leader, at all batch sizes."""
         name = contestant.result.candidate.id[:12]
         items = (leader.item, contestant.item) if leader else (contestant.item,)
-        return benchmark(items, self.inputs, plan, self.workspace / f"screening-{name}")
+        started = time.monotonic()
+        run = self._run(items, SCREENING_SECONDS, 0.1, f"screening-{name}")
+        self._loads.append(max(0.0, time.monotonic() - started - SCREENING_SECONDS) / len(items))
+        return run
+
+    def within(self, contestants: Sequence[Contestant], seconds: float) -> list[Contestant]:
+        """Return as many of the contestants, the first ones, as can be loaded in a share of the time; at least two."""
+        loading = (1 - _LEAST_TO_MEASURE) * seconds
+        return list(contestants[: max(2, int(loading / max(self._load_s, 1e-3)))])
 
     def final(self, contestants: Sequence[Contestant], seconds: float) -> BenchmarkRun:
-        """Measure the finalists in turns, the baseline first."""
+        """Measure the finalists in turns, the baseline first.
+
+        Args:
+            contestants: the finalists.
+            seconds: for loading and measuring.
+        """
+        cap = max(_LEAST_TO_MEASURE * seconds, seconds - self._load_s * len(contestants))
+        return self._run(tuple(one.item for one in contestants), min(FINAL_SECONDS, cap), 0.02, "final")
+
+    @property
+    def _load_s(self) -> float:
+        return sum(self._loads) / len(self._loads) if self._loads else 0.0
+
+    def _run(self, items: tuple[BenchItem, ...], seconds: float, half_width: float, name: str) -> BenchmarkRun:
         plan = Plan(
             batch_sizes=self.config.batch_sizes,
             threads=self.config.threads,
             seed=self.config.seed,
-            seconds_cap=min(FINAL_SECONDS, seconds),
+            seconds_cap=seconds,
+            half_width=half_width,
         )
-        return benchmark(tuple(one.item for one in contestants), self.inputs, plan, self.workspace / "final")
-
-    def _sizes_of_policy(self) -> tuple[int, ...]:
-        sizes = self.config.batch_sizes
-        if self.config.policy is Policy.MAX_THROUGHPUT:
-            return (max(sizes),)
-        return sizes if self.config.policy is Policy.MAX_THROUGHPUT_UNDER_LATENCY else (min(sizes),)
+        return benchmark(items, self.inputs, plan, self.workspace / name)

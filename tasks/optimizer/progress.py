@@ -20,13 +20,19 @@ class Progress:
 
     @property
     def results(self) -> tuple[CandidateResult, ...]:
-        """Every candidate, in the order of the plan."""
+        """Every candidate, in the order of their first mention."""
         return tuple(self._results.values())
 
     def announce(self, planned: Planned) -> None:
-        """Tell of a candidate as pending."""
+        """Tell of a candidate as pending, or as skipped if it cannot be tried."""
         self.tell(
-            CandidateResult(candidate=planned.candidate, status=CandidateStatus.PENDING, baseline=planned.baseline)
+            CandidateResult(
+                candidate=planned.candidate,
+                status=CandidateStatus.SKIPPED if planned.skip else CandidateStatus.PENDING,
+                baseline=planned.baseline,
+                reason=planned.skip,
+                repairs=planned.repairs,
+            )
         )
 
     def begin(self, planned: Planned) -> CandidateResult:

@@ -1,10 +1,11 @@
 """The search: build each candidate, hold it against the source, measure those that are right, choose one."""
 
 import shutil
-from collections import deque
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry.digest import json_digest, tree_digest
 from registry.errors import CandidateError, InputError
 from registry.records.optimization import (
     Candidate,
@@ -14,20 +15,26 @@ from registry.records.optimization import (
     OptimizationResult,
 )
 from tasks.bench.environment import environment, tool_versions
-from tasks.bench.process import BenchmarkRun
+from tasks.gates.metrics import check_metric
 from tasks.optimizer.base import Artifact
 from tasks.optimizer.budget import Budget
 from tasks.optimizer.build import Built, Workshop
 from tasks.optimizer.cache import Cache
+from tasks.optimizer.catalogue import catalogue_job
 from tasks.optimizer.dataset import Dataset, save_dataset
+from tasks.optimizer.ending import Ending
+from tasks.optimizer.history import History
 from tasks.optimizer.identity import Identity
+from tasks.optimizer.journal import Journal
 from tasks.optimizer.judging import Reference
-from tasks.optimizer.measurement import FINALISTS, Contestant, Measurement
+from tasks.optimizer.measurement import Contestant, Measurement
 from tasks.optimizer.output import Output
-from tasks.optimizer.pareto import choose, front, policy_axes, why_not_chosen
+from tasks.optimizer.pareto import policy_axes
 from tasks.optimizer.progress import OnEvent, Progress
+from tasks.optimizer.proposals import Proposals
 from tasks.optimizer.report import write_report
-from tasks.optimizer.space import Planned, plan
+from tasks.optimizer.source_code import code_digest
+from tasks.optimizer.space import Planned, planned_baseline
 from tasks.optimizer.standings import Standings
 
 
@@ -42,8 +49,13 @@ class SearchRequest:
     calibration_digest: str | None
     config: OptimizationConfig
     out: Path
-    """The folder to write: new, empty, or of an earlier search, which is then continued from the cache."""
+    """The folder to write: new, empty, or of an earlier search. One that was interrupted is gone on with, of any other
+    one only the cache is used."""
     cache: Path
+    history: Path | None = None
+    """The file of what candidates did in earlier searches; None: nothing is learned and nothing is kept."""
+    source_code: str | None = None
+    """``FILE.py:FUNCTION`` that makes the source as an ``nn.Module``; only on a user's own machine."""
 
 
 def optimize(request: SearchRequest, on_event: OnEvent) -> OptimizationResult:
@@ -60,7 +72,7 @@ def optimize(request: SearchRequest, on_event: OnEvent) -> OptimizationResult:
 
 
 class Search:
-    """One search in motion: start it, attempt each candidate, finish it.
+    """One search in motion: start it, attempt each candidate that it proposes, finish it.
 
     The output folder holds the best so far at every moment.
     """
@@ -69,36 +81,40 @@ class Search:
     baseline: Contestant
 
     def __init__(self, request: SearchRequest, on_event: OnEvent) -> None:
-        """Plan the candidates; nothing is built yet.
+        """Check the request and begin to ask what the plug-ins are; nothing is built yet.
 
         Args:
             request: what is searched, with which sets, where to.
-            on_event: called with every change of a candidate, first once for each one as pending.
+            on_event: called with every change of a candidate, first when it is proposed, as pending.
 
         Raises:
-            InputError: the request cannot be carried out: an unknown pass, a policy without its limit, or an output
-                folder that holds something else.
+            InputError: the request cannot be carried out: an unknown pass, runtime or metric, a policy without its
+                limit, source code that is not there, or an output folder that holds something else.
         """
         self.request = request
         self.config = request.config
-        self.budget = Budget(request.config)
         policy_axes(request.config.policy, request.config.latency_limit_ms)
+        check_metric(request.config.metric)
         identity = Identity(
             source=request.source.ref().sha256,
             calibration=request.calibration_digest,
             seed=request.config.seed,
             tools=tool_versions(),
+            source_code=code_digest(request.source_code) if request.source_code else None,
         )
-        calibrated = request.calibration is not None
-        planned = plan(request.source.format, request.config, identity, calibrated=calibrated)
-        self.planned_baseline, self._left = planned[0], deque(planned[1:])
+        job = catalogue_job(request.config, request.source)
+        self.planned_baseline = planned_baseline(request.source.format, request.config, identity)
         self.output = Output(request.out)
+        self.journal = Journal(self.output.folder, _digest(request, identity))
+        self.budget = Budget(request.config, self.journal.seconds)
         self.workshop = _workshop(request, self.output, identity)
         self.progress = Progress(self.output, on_event)
         self.standings = Standings(request.config)
         self.measurement = Measurement(request.config, request.evaluation.inputs, self.output.folder / "measurements")
-        for one in planned:
-            self.progress.announce(one)
+        history = History(request.history) if request.history else None
+        self.proposals = Proposals(job, self.workshop, self.budget, history, self.output.folder)
+        self._open = False
+        self._ended = ""
 
     def start(self) -> None:
         """Build and measure the baseline, whose answers are the reference.
@@ -107,43 +123,66 @@ class Search:
             InputError: the source model cannot be run on the evaluation set, or the metric does not suit it.
         """
         planned = self.planned_baseline
+        self.progress.announce(planned)
         result = self.progress.begin(planned)
-        try:
-            built = self._build(planned.candidate, self.config.candidate_timeout_s)
-            self.reference = Reference.of(built, self.request.evaluation.labels, self.config)
-            result = self.reference.judge(result, built)
-        except CandidateError as error:
-            self.progress.end(result, CandidateStatus.FAILED, str(error))
-            raise InputError(f"the source model itself cannot be run on the evaluation set: {error}") from error
-        self.baseline = Contestant(result, built.artifact)
-        self._enter(self.baseline)
+        with self.budget.on("baseline"):
+            try:
+                built = self._build(planned.candidate, self.config.candidate_timeout_s)
+                self.reference = Reference.of(built, self.request.evaluation, self.config)
+                result = self.reference.judge(result, built)
+            except CandidateError as error:
+                self.progress.end(result, CandidateStatus.FAILED, str(error))
+                raise InputError(f"the source model itself cannot be run on the evaluation set: {error}") from error
+            earlier = self._earlier(planned.candidate)
+            if earlier and earlier.benchmark:
+                self._take_over(earlier)
+            else:
+                self._enter(Contestant(result, built.artifact))
+        self.baseline = Contestant(self.progress.of(planned), built.artifact)
 
     def next(self) -> Planned | None:
-        """Propose the candidate to attempt next; None if there is nothing left to try."""
-        return self._left.popleft() if self._left else None
+        """Propose the candidate to attempt next; None if nothing is left to try or the time to build is over."""
+        if not self._open:
+            self._begin()
+        if self.budget.build_seconds <= 0:
+            self._ended = self.budget.spent("")
+            return None
+        planned = self.proposals.next()
+        if planned is None or self.budget.build_seconds <= 0:  # a repair takes its time to be found
+            self._ended = self.proposals.ended if planned is None else self.budget.spent("")
+            return None
+        self.progress.announce(planned)
+        return planned
 
     def attempt(self, planned: Planned) -> None:
         """Build, judge and screen one candidate, whatever comes of it."""
-        result, left_s = self.progress.of(planned), self.budget.build_seconds
-        if planned.skip or left_s <= 0:
-            reason = planned.skip or self.budget.spent("before its turn")
-            self.progress.end(result, CandidateStatus.SKIPPED, reason)
-            return
+        started = time.monotonic()
+        self.journal.begin(self.budget.seconds_used)
         result = self.progress.begin(planned)
         try:
-            built = self._build(planned.candidate, min(left_s, self.config.candidate_timeout_s))
-            judged = self.reference.judge(result, built)
+            with self.budget.on("building"):
+                built = self._build(planned.candidate, min(self.budget.build_seconds, self.config.candidate_timeout_s))
+                judged = self.reference.judge(result, built)
         except CandidateError as error:
             if self.budget.build_seconds <= 0:
                 self.progress.end(result, CandidateStatus.SKIPPED, self.budget.spent("while it was built"))
-            else:
-                self.progress.end(result, CandidateStatus.FAILED, str(error))
-            return
-        self._enter(Contestant(judged, built.artifact))
+                return
+            self.progress.end(result, CandidateStatus.FAILED, str(error))
+        else:
+            with self.budget.on("first looks"):
+                self._enter(Contestant(judged, built.artifact))
+        ended = self.progress.of(planned)
+        self.journal.end(ended, self.budget.seconds_used)
+        self.proposals.learn(ended, time.monotonic() - started)
 
     def finish(self) -> OptimizationResult:
         """Measure the finalists together, choose one, and write the result and its page."""
-        winner = self._choose()
+        self._tell_untried()
+        self.journal.begin(self.budget.seconds_used)
+        with self.budget.on("final measurement"):
+            winner = Ending(self.config, self.standings, self.measurement, self.progress, self.output).choose(
+                self.baseline, self.budget.final_seconds
+            )
         result = OptimizationResult(
             source=self.request.source.ref(),
             evaluation_set=self.request.evaluation_digest,
@@ -154,36 +193,52 @@ class Search:
             samples=len(self.request.evaluation),
             candidates=self.progress.results,
             winner=winner,
+            sensitivity=self.proposals.sensitivity,
             seconds=self.budget.seconds_used,
+            seconds_by_step=self.budget.steps,
+            ended=self._ended,
         )
         self.output.write_result(result)
         write_report(result, self.output.folder)
+        self.journal.finish()
         return result
 
-    def _choose(self) -> str | None:
-        """Measure the finalists together, tell of every candidate's end and return the winner's id."""
-        finalists = self.standings.finalists
-        contestants = [self.baseline, *(one for one in finalists if not one.result.baseline)]
-        run = self.measurement.final(contestants, self.budget.final_seconds)
-        results = [_measured(one.result, run) for one in contestants]
-        limit = self.config.latency_limit_ms
-        winner = choose(results, self.config.policy, limit)
-        on_front = front(results)
-        for result in results:
-            update: dict[str, object] = {"on_front": result.candidate.id in on_front}
-            if winner and result.status is CandidateStatus.MEASURED and result != winner:
-                update["reason"] = why_not_chosen(result, winner, self.config.policy, limit)
-            self.progress.tell(result.model_copy(update=update))
-        for result in self.standings.others(finalists):
-            reason = f"not among the best {FINALISTS} at a first look"
-            if winner:
-                reason += f": {why_not_chosen(result, winner, self.config.policy, limit)}"
-            self.progress.end(result, CandidateStatus.MEASURED, reason)
-        if winner is None:
+    def _begin(self) -> None:
+        """Learn what the plug-ins are and what an interrupted run has done."""
+        for planned in self.proposals.open(self.progress.of(self.planned_baseline)):
+            self.progress.announce(planned)
+        for one in self.journal.results:
+            earlier = self._earlier(one.candidate)
+            if earlier and not earlier.baseline:
+                self._take_over(earlier)
+                self.proposals.learn(earlier, 0.0)
+        self._open = True
+
+    def _tell_untried(self) -> None:
+        """Tell of each chain that was not tried, with the reason."""
+        if not self._open:
+            self._begin()
+        for planned, reason in self.proposals.rest():
+            self.progress.announce(planned)
+            words = reason or (self.budget.spent("before its turn") if self.budget.build_seconds <= 0 else self._ended)
+            self.progress.end(self.progress.of(planned), CandidateStatus.SKIPPED, words)
+
+    def _earlier(self, candidate: Candidate) -> CandidateResult | None:
+        """What an interrupted run found out about a candidate, if it is the same still, and its bytes too."""
+        found = next((one for one in self.journal.results if one.candidate == candidate), None)
+        if found is None or self.workshop.identity.candidate(candidate.recipe, candidate.runtime) != candidate:
             return None
-        artifact = next(one.artifact for one in contestants if one.result.candidate == winner.candidate)
-        self.output.write_best(winner, artifact)
-        return winner.candidate.id
+        folder = self.output.candidate_folder(candidate) / "artifact"
+        if found.artifact and not (folder.is_dir() and tree_digest(folder) == found.artifact.sha256):
+            return None
+        return found.model_copy(update={"taken_over": True})
+
+    def _take_over(self, earlier: CandidateResult) -> None:
+        self.progress.tell(earlier)
+        if earlier.status is CandidateStatus.BUILT and earlier.artifact and earlier.signature:
+            folder = self.output.candidate_folder(earlier.candidate) / "artifact"
+            self.standings.add(Contestant(earlier, Artifact(folder, earlier.artifact.format, earlier.signature)))
+            self._keep_best()
 
     def _build(self, candidate: Candidate, timeout_s: float) -> Built:
         return self.workshop.build(candidate, self.output.candidate_folder(candidate), timeout_s)
@@ -199,9 +254,26 @@ class Search:
             self.progress.end(contestant.result, CandidateStatus.FAILED, f"could not be measured: {failure}")
             return
         self.progress.tell(self.standings.enter(contestant, run).result)
+        self._keep_best()
+
+    def _keep_best(self) -> None:
         leader = self.standings.leader
         if leader:
             self.output.write_best(leader.result, leader.artifact)
+
+
+def _digest(request: SearchRequest, identity: Identity) -> str:
+    """Digest of all that decides what a search finds, but not of the time that it may take."""
+    return json_digest(
+        {
+            "source": identity.source,
+            "source_code": identity.source_code,
+            "evaluation": request.evaluation_digest,
+            "calibration": request.calibration_digest,
+            "config": request.config.model_dump(mode="json", exclude={"budget_minutes"}),
+            "environment": environment().digest,
+        }
+    )
 
 
 def _workshop(request: SearchRequest, output: Output, identity: Identity) -> Workshop:
@@ -221,14 +293,5 @@ def _workshop(request: SearchRequest, output: Output, identity: Identity) -> Wor
         config=request.config,
         identity=identity,
         cache=Cache(request.cache),
+        source_code=request.source_code,
     )
-
-
-def _measured(result: CandidateResult, run: BenchmarkRun) -> CandidateResult:
-    """A finalist's result with its final figures; a baseline that its gate refused stays refused."""
-    failure = run.failures.get(result.candidate.id)
-    if failure:
-        reason = f"could not be measured: {failure}"
-        return result.model_copy(update={"status": CandidateStatus.FAILED, "reason": reason})
-    status = CandidateStatus.MEASURED if result.gate.passed else result.status
-    return result.model_copy(update={"status": status, "benchmark": run.figures[result.candidate.id]})

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from registry.records.benchmark import Benchmark, Interval, LatencyFigures
 from registry.records.optimization import CandidateResult, CandidateStatus, OptimizationConfig, Policy
 from tasks.bench.process import BenchmarkRun
-from tasks.optimizer.measurement import FINALISTS, Contestant
-from tasks.optimizer.pareto import choose, policy_axes, within_limit
+from tasks.optimizer.measurement import FINALISTS, FINALISTS_AT_FULL_BATCH, Contestant
+from tasks.optimizer.pareto import THROUGHPUT, choose, policy_axes, within_limit
 
 
 class Standings:
@@ -28,8 +28,12 @@ class Standings:
         if leader:
             figures = _scaled(figures, leader.result.benchmark, run.figures.get(leader.result.candidate.id))
         entered = Contestant(contestant.result.model_copy(update={"benchmark": figures}), contestant.artifact)
-        self._contestants.append(entered)
+        self.add(entered)
         return entered
+
+    def add(self, contestant: Contestant) -> None:
+        """Add a contestant whose figures are on the common scale already."""
+        self._contestants.append(contestant)
 
     @property
     def leader(self) -> Contestant | None:
@@ -42,12 +46,17 @@ class Standings:
 
     @property
     def finalists(self) -> list[Contestant]:
-        """The baselines, and the best of the others by what the policy asks for first."""
+        """The baselines, the best of the others by what the policy asks for first, and the best of a full batch.
+
+        With the last ones, a choice by latency and one by throughput from the same result both find their winner.
+        """
         axis = policy_axes(self._config.policy, self._config.latency_limit_ms)[0]
         limit = self._config.latency_limit_ms if self._config.policy is Policy.MAX_THROUGHPUT_UNDER_LATENCY else None
         others = [one for one in self._contestants if not one.result.baseline and within_limit(one.result, limit)]
-        others.sort(key=lambda one: axis.rank(one.result))
-        return [one for one in self._contestants if one.result.baseline] + others[:FINALISTS]
+        best = sorted(others, key=lambda one: axis.rank(one.result))[:FINALISTS]
+        best += sorted(others, key=lambda one: THROUGHPUT.rank(one.result))[:FINALISTS_AT_FULL_BATCH]
+        unique = {one.result.candidate.id: one for one in best}
+        return [one for one in self._contestants if one.result.baseline] + list(unique.values())
 
     def others(self, finalists: Sequence[Contestant]) -> list[CandidateResult]:
         """The results of those who are not among the finalists."""

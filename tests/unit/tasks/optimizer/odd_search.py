@@ -16,6 +16,8 @@ from serving.runtime import Arrays
 from tasks.bench.measure import Plan
 from tasks.bench.process import BenchItem, BenchmarkRun
 from tasks.optimizer.base import Artifact
+from tasks.optimizer.catalogue import CATALOGUE_CHILD
+from tasks.optimizer.catalogue_child import describe_plugins
 from tasks.optimizer.child import run_candidate
 from tasks.optimizer.dataset import Dataset
 from tasks.optimizer.isolation import Limits
@@ -102,8 +104,9 @@ def request(folder: Path, config: OptimizationConfig) -> SearchRequest:
 
 
 def run_here(module: str, job: Mapping[str, Any], *, workspace: Path, limits: Limits) -> dict[str, Any]:
-    """Do a candidate's work in this process, for passes that do not end it."""
+    """Do a child's work in this process, for passes that do not end it."""
+    work = describe_plugins if module == CATALOGUE_CHILD else run_candidate
     try:
-        return run_candidate(dict(job), workspace)
+        return work(dict(job), workspace)
     except Exception as error:
         raise CandidateError(f"{type(error).__name__}: {error}") from error
