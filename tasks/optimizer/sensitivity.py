@@ -52,7 +52,7 @@ def measure_sensitivity(
     key = json_digest({"sensitivity": _code(), "of": identity.build_key(recipe)})
     if not (kept := cache.get(key)):
         job = SensitivityJob(
-            source=PlacedArtifact.of(float_graph(source, cache, identity)),
+            source=PlacedArtifact.of(kept_float_graph(source, cache, identity)),
             calibration=str(calibration.absolute()),
             threads=limits.threads,
             deadline=time.time() + limits.timeout_s,
@@ -64,7 +64,7 @@ def measure_sensitivity(
     return Sensitivity.model_validate_json((kept / _RESULT_FILE).read_text(encoding="utf-8"))
 
 
-def float_graph(source: Artifact, cache: Cache, identity: Identity) -> Artifact:
+def kept_float_graph(source: Artifact, cache: Cache, identity: Identity) -> Artifact:
     """Return the float ONNX graph of an exported program if the cache has it, else the source itself."""
     if source.format is not ArtifactFormat.EXPORTED_PROGRAM:
         return source

@@ -10,16 +10,15 @@ import onnx
 import onnxruntime
 
 from registry.errors import CandidateError
-from registry.records.model import ArtifactFormat
 from registry.records.optimization import LayerSensitivity, Sensitivity
-from tasks.optimizer.base import Artifact, PassContext, build_pass
+from tasks.optimizer.base import Artifact
 from tasks.optimizer.calibration import calibration_batches
 from tasks.optimizer.evaluate import load_arrays
 from tasks.optimizer.fake_quantization import activations, quantized, watched
+from tasks.optimizer.float_graph import float_graph
 from tasks.optimizer.isolation import answer
 from tasks.optimizer.onnx_layers import Layer, quantizable_layers
-from tasks.optimizer.onnx_preparation import prepare
-from tasks.optimizer.sensitivity import TO_FLOAT_GRAPH, SensitivityJob
+from tasks.optimizer.sensitivity import SensitivityJob
 
 SAMPLES = 32
 """As many as one batch: errors of layers differ by orders of magnitude, those of samples do not."""
@@ -43,9 +42,7 @@ def measure(job_json: dict[str, Any], workspace: Path) -> dict[str, Any]:
     started = time.monotonic()
     job = SensitivityJob.model_validate(job_json)
     source = job.source.artifact
-    prepared = workspace / "prepared.onnx"
-    prepare(_exported(source, workspace).file, prepared)
-    model = onnx.load(prepared)
+    model = float_graph(source, workspace)
     layers = quantizable_layers(model.graph)
     if not layers:
         raise CandidateError("the graph has no layer that int8 computes: no convolution and no matrix product")
@@ -64,14 +61,6 @@ def measure(job_json: dict[str, Any], workspace: Path) -> dict[str, Any]:
         samples=measured.samples,
         seconds=time.monotonic() - started,
     ).model_dump(mode="json")
-
-
-def _exported(source: Artifact, workspace: Path) -> Artifact:
-    if source.format is ArtifactFormat.ONNX:
-        return source
-    folder = workspace / TO_FLOAT_GRAPH.name
-    folder.mkdir()
-    return build_pass(TO_FLOAT_GRAPH).apply(source, PassContext(folder, source, {}))
 
 
 class _Measurement:
