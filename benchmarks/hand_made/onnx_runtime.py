@@ -1,0 +1,82 @@
+"""ONNX Runtime by hand: the exported graph as it is, and quantized to U8S8.
+
+Source: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnxruntime
+import torch
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from torch import nn
+
+from benchmarks.hand_made.base import Call, Line, Prepared
+from serving.runtime import Array
+
+MODEL_FILE = "model.onnx"
+OUTPUT = "logits"
+
+
+def write_onnx(prepared: Prepared, folder: Path) -> None:
+    """Export with a batch that varies."""
+    name, module = prepared.net.input_name, prepared.module
+    example = torch.from_numpy(prepared.samples.calibration[:2])
+    exported = torch.onnx.export(
+        module,
+        (example,),
+        dynamo=True,
+        verbose=False,
+        input_names=[name],
+        output_names=[OUTPUT],
+        dynamic_shapes={name: {0: torch.export.Dim("batch")}},
+    )
+    assert exported is not None
+    exported.save(folder / MODEL_FILE)
+
+
+def open_onnx(prepared: Prepared, folder: Path) -> Call:
+    """Open a session of one thread; without one, there is no pool whose threads could spin."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(folder / MODEL_FILE, options, providers=["CPUExecutionProvider"])
+    return lambda inputs: session.run(None, inputs)[0]
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # the library ships no types
+    def __init__(self, prepared: Prepared) -> None:
+        self._name = prepared.net.input_name
+        self._batches: Iterator[Array] = iter(
+            prepared.samples.calibration[start : start + 16]
+            for start in range(0, len(prepared.samples.calibration), 16)
+        )
+
+    def get_next(self) -> dict[str, Array] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {self._name: batch}
+
+
+def _write_u8s8(prepared: Prepared, folder: Path) -> None:
+    """Convolutional nets from end to end, so that residual sums stay in int8; others in their matrix products."""
+    exported = folder / "exported"
+    exported.mkdir()
+    write_onnx(prepared, exported)
+    convolutional = any(isinstance(module, nn.Conv1d | nn.Conv2d) for module in prepared.module.modules())
+    ready = exported / "ready.onnx"
+    quant_pre_process(str(exported / MODEL_FILE), str(ready), skip_symbolic_shape=True)
+    quantize_static(
+        ready,
+        folder / MODEL_FILE,
+        _Reader(prepared),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=None if convolutional else ["MatMul", "Gemm"],
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
+
+
+LINES = (Line("onnxruntime fp32", write_onnx, open_onnx), Line("onnxruntime u8s8", _write_u8s8, open_onnx))

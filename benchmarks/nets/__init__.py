@@ -1,0 +1,1 @@
+"""The five nets that the benchmark optimizes, written and trained here."""
