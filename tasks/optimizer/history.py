@@ -78,7 +78,8 @@ class History:
     def add(self, entry: Entry) -> None:
         """Add one line, whole even if other processes add too."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(entry.model_dump(mode="json"), separators=(",", ":")) + "\n"
+        # A line feed before it as well: the last line may have been cut off by a kill.
+        line = "\n" + json.dumps(entry.model_dump(mode="json"), separators=(",", ":")) + "\n"
         descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(descriptor, line.encode())
@@ -111,7 +112,7 @@ class History:
         except OSError:
             return ()
         entries = []
-        for line in lines:
+        for line in filter(None, lines):
             try:
                 entries.append(Entry.model_validate_json(line))
             except ValidationError:
