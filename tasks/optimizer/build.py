@@ -59,7 +59,7 @@ class Workshop:
         folder.mkdir(parents=True)
         whole = self._job(candidate, PlacedArtifact.of(self.source), candidate.recipe, timeout_s)
         write_script(folder, whole, candidate.label)
-        key = self.identity.evaluation_key(candidate, self.evaluation_digest)
+        key = self.identity.evaluation_key(candidate, self.evaluation_digest, max(self.config.batch_sizes))
         evaluated = self.cache.get(key)
         product, left = self._start(candidate.recipe)
         if evaluated and not left:
@@ -91,6 +91,7 @@ class Workshop:
             calibration=str(self.calibration.absolute()) if self.calibration else None,
             source_code=self.source_code,
             check_invariance=True,
+            largest_batch=max(self.config.batch_sizes),
             seed=self.config.seed,
             threads=os.cpu_count() or 1,
             timeout_s=timeout_s,

@@ -67,7 +67,9 @@ def _run(job: CandidateJob, artifact: Artifact, workspace: Path) -> RuleOutcome 
     try:
         inputs = load_arrays(Path(job.evaluation))
         save_dataset(Dataset(predict_all(session, inputs)), workspace / PREDICTIONS_FILE)
-        return check_batch_invariance(session, inputs, seed=job.seed) if job.check_invariance else None
+        if not job.check_invariance:
+            return None
+        return check_batch_invariance(session, inputs, largest_batch=job.largest_batch, seed=job.seed)
     finally:
         session.close()
 

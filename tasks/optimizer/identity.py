@@ -41,9 +41,9 @@ class Identity:
         described = {"build": self.build_key(recipe), "runtime": self._described(RUNTIMES, runtime)}
         return Candidate(id=json_digest(described), recipe=recipe, runtime=runtime)
 
-    def evaluation_key(self, candidate: Candidate, evaluation: str) -> str:
-        """Return the key of a candidate's predictions on an evaluation set, given by digest."""
-        return json_digest({"candidate": candidate.id, "evaluation": evaluation})
+    def evaluation_key(self, candidate: Candidate, evaluation: str, largest_batch: int) -> str:
+        """Return the key of a candidate's predictions on an evaluation set given by digest, up to a batch size."""
+        return json_digest({"candidate": candidate.id, "evaluation": evaluation, "largest_batch": largest_batch})
 
     def _described(self, kind: PluginKind, config: PluginConfig) -> dict[str, object]:
         return {**config.model_dump(), "code": self._code(kind, config.name)}

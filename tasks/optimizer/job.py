@@ -43,6 +43,8 @@ class CandidateJob(Record):
     source_code: str | None = None
     """``FILE.py:FUNCTION`` that makes the source as an ``nn.Module``, for passes that need its code."""
     check_invariance: bool
+    largest_batch: int = 8
+    """The largest size that will be served, for the check of invariance."""
     seed: int = 0
     threads: int = 1
     timeout_s: float
