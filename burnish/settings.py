@@ -2,6 +2,7 @@
 
 The stack's own settings (``BURNISH_HOST``, ``BURNISH_CONTROL_PORT``, ``BURNISH_GATEWAY_PORT``) mean here what they mean
 to the stack: the environment wins over ``stack.json`` in the home folder, which wins over the defaults.
+``BURNISH_HISTORY`` is the file in which ``burnish optimize`` keeps what later searches learn from.
 """
 
 import json
@@ -38,6 +39,12 @@ def find_endpoints(control_url: str | None = None, gateway_url: str | None = Non
         or os.environ.get("BURNISH_GATEWAY_URL")
         or f"http://{stack['host']}:{stack['gateway_port']}",
     )
+
+
+def history_file() -> Path:
+    """Return where searches keep what they learn from each other: ``BURNISH_HISTORY``, or else the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("BURNISH_HISTORY") or f"{cache}/burnish/history.jsonl").expanduser()
 
 
 def _stack_environment() -> dict[str, str]:

@@ -1,32 +1,23 @@
 """``burnish optimize``: find the fastest right version of a model on files alone, without a stack."""
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import click
 from pydantic import ValidationError
-from rich.console import Console
 
-from burnish.cli.board import Board, show_lines
 from burnish.cli.main import REFUSED
 from burnish.cli.output import json_option
 from burnish.config_file import read_config
-from monitoring.quality import check_datasets, require_quality
-from registry.digest import file_digest
+from burnish.settings import history_file
 from registry.errors import InputError
 from registry.records.optimization import OptimizationConfig, OptimizationResult
-from tasks.optimizer.base import Artifact
-from tasks.optimizer.dataset import Dataset, load_dataset
 from tasks.optimizer.output import BEST_FOLDER, RESULT_FILE, check_free
-from tasks.optimizer.progress import OnEvent
-from tasks.optimizer.report import REPORT_FILE
-from tasks.optimizer.search import SearchRequest
-from tasks.optimizer.search import optimize as search
-from tasks.optimizer.source import take_in
+from tasks.optimizer.process_server import start_process_server
+from tasks.optimizer.source_code import resolve_source_code
 
 _FILE = click.Path(path_type=Path)
+_REPORT_FILE = "report.html"
 
 
 @click.command()
@@ -36,6 +27,13 @@ _FILE = click.Path(path_type=Path)
 @click.option("--config", type=_FILE, help="Configuration, YAML or TOML.")
 @click.option("--budget", type=float, help="Minutes that the search may take.")
 @click.option("--policy", help="min_latency, max_throughput, max_throughput_under_latency or min_size.")
+@click.option("--threads", type=int, help="Threads that one call may use when the model serves.")
+@click.option("--batch-sizes", help="Batch sizes that it will serve, such as 1,8.")
+@click.option(
+    "--source-code",
+    metavar="FILE.py:FUNCTION",
+    help="A function of yours that returns the model's nn.Module; it is run. Some passes need it.",
+)
 @click.option("--out", type=_FILE, required=True, help="Folder to write: new, empty, or of an earlier search.")
 @json_option
 @click.pass_context
@@ -47,30 +45,29 @@ def optimize(  # noqa: PLR0913 - one parameter an option
     config: Path | None,
     budget: float | None,
     policy: str | None,
+    threads: int | None,
+    batch_sizes: str | None,
+    source_code: str | None,
     out: Path,
     as_json: bool,
 ) -> None:
     """Find the fastest version of MODEL (.pt2 or .onnx) that is still right, and write it to a folder.
 
-    The folder holds the best artifact, every candidate as JSON and the report page. Run it again with the same folder
-    to go on after an interruption. Exit code 1: nothing passed the gate.
+    The folder holds the best artifact so far at every moment, every candidate as JSON and the report page. Run it again
+    with the same folder to go on after an interruption. Exit code 1: nothing passed the gate.
     """
-    asked = parse_config(read_config(config, budget_minutes=budget, policy=policy))
+    sizes = batch_sizes.split(",") if batch_sizes else None
+    overrides = {"budget_minutes": budget, "policy": policy, "threads": threads, "batch_sizes": sizes}
+    asked = parse_config(read_config(config, **overrides))
     check_free(out)
-    with tempfile.TemporaryDirectory() as temporary, _watched(quiet=as_json) as on_event:
-        source = take_in(model, Path(temporary))
-        evaluated, calibrated = _load_sets(source, evaluation, calibration)
-        request = SearchRequest(
-            source=source,
-            evaluation=evaluated,
-            evaluation_digest=file_digest(evaluation),
-            calibration=calibrated,
-            calibration_digest=file_digest(calibration) if calibration else None,
-            config=asked,
-            out=out,
-            cache=out / "cache",
-        )
-        result = search(request, on_event)
+    code = resolve_source_code(source_code) if source_code else None
+    start_process_server()
+    # The libraries of a search take seconds to import: beside those that the process server imports now.
+    search = import_module("burnish.cli.local_search")
+    sets = search.SetFiles(evaluation, calibration)
+    result: OptimizationResult = search.run(
+        model, sets, asked, out, source_code=code, history=history_file(), quiet=as_json
+    )
     if as_json:
         click.echo(result.model_dump_json(indent=2))
     else:
@@ -95,33 +92,6 @@ def parse_config(fields: dict[str, object]) -> OptimizationConfig:
         raise InputError(f"the configuration is wrong: {wrong}; its fields are {known}") from error
 
 
-def _load_sets(source: Artifact, evaluation: Path, calibration: Path | None) -> tuple[Dataset, Dataset | None]:
-    """Load the sets and check their quality.
-
-    Raises:
-        InputError: a set does not fit the model, or a check failed.
-    """
-    evaluated = load_dataset(evaluation, source.signature)
-    calibrated = load_dataset(calibration, source.signature) if calibration else None
-    checked = check_datasets(
-        source.signature, evaluated.inputs, calibrated.inputs if calibrated else None, evaluated.labels
-    )
-    require_quality(checked)
-    return evaluated, calibrated
-
-
-@contextmanager
-def _watched(*, quiet: bool) -> Iterator[OnEvent]:
-    console = Console()
-    if quiet:
-        yield lambda result: None
-    elif console.is_terminal:
-        with Board(console) as board:
-            yield board.show
-    else:
-        yield show_lines
-
-
 def _write_end(result: OptimizationResult, out: Path) -> None:
     chosen = result.chosen
     if chosen is None:
@@ -129,5 +99,15 @@ def _write_end(result: OptimizationResult, out: Path) -> None:
         for one in result.candidates:
             click.echo(f"  {one.candidate.label}: {one.status}: {one.reason}", err=True)
         return
-    click.echo(f"winner: {chosen.candidate.label}")
-    click.echo(f"artifact: {out / BEST_FOLDER}, result: {out / RESULT_FILE}, report: {out / REPORT_FILE}")
+    spent = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in result.seconds_by_step.items())
+    click.echo(f"ended after {result.seconds:.0f} s ({spent}): {result.ended}")
+    click.echo(f"winner: {chosen.candidate.label}{_speed_up(result)}")
+    click.echo(f"artifact: {out / BEST_FOLDER}, result: {out / RESULT_FILE}, report: {out / _REPORT_FILE}")
+
+
+def _speed_up(result: OptimizationResult) -> str:
+    chosen, baseline = result.chosen, result.baseline
+    if chosen is None or baseline is None or chosen.benchmark is None or baseline.benchmark is None:
+        return ""
+    ours, theirs = (one.benchmark.latency[0].latency_p50_ms.estimate for one in (chosen, baseline) if one.benchmark)
+    return f", {theirs / ours:.1f} times as fast as the source ({ours:.3g} ms, was {theirs:.3g} ms)"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from tasks.optimizer.catalogue import Knob
 from tasks.optimizer.repair import EXCLUDED_LAYERS
 from tasks.optimizer.sampler import Sampler
 from tasks.optimizer.space import Chain, Settings
@@ -142,14 +143,24 @@ class Strategy:
         """Each declared value of each knob alone, on the chains that may win and on those refused for accuracy."""
         for chain in [*self._may_win()[:TUNED], *self._refused()[:MENDED]]:
             kept = self._kept(chain)
-            for address, knob in chain.knobs.items():
+            for address, knob in self._knobs_to_turn(chain).items():
                 for value in knob.values:
                     if value != knob.default:
                         yield Trial(chain, {**kept, address: value})
 
+    def _knobs_to_turn(self, chain: Chain) -> dict[str, Knob]:
+        """Every knob; of a refused chain with extra passes theirs alone, as it was right without them."""
+        if not chain.extras or self._best_trial(chain.name):
+            return chain.knobs
+        return {address: knob for address, knob in chain.knobs.items() if address.partition(".")[0] in chain.extras}
+
     def _extras(self) -> Iterator[Trial]:
         """Extra passes on top of the best chains, one at first, more where each alone came close to the best."""
-        by_number = sorted((chain for chain in self._chains.values() if chain.extras), key=lambda one: len(one.extras))
+        place = {chain.name: position for position, (chain, _) in enumerate(self._ranked())}
+        with_extras = [chain for chain in self._chains.values() if chain.extras]
+        by_number = sorted(
+            with_extras, key=lambda one: (len(one.extras), place.get(one.without(one.extras[0]), len(place)))
+        )
         for chain in by_number:
             if self._too_slow(chain) == "":
                 plainer = self._chains.get(chain.without(chain.extras[0]))
@@ -245,4 +256,11 @@ class Strategy:
         best = [one.name for one, _ in self._ranked() if not one.extras][:BASES]
         if len(chain.extras) == 1 and parents and parents[0].name not in best:
             return f"{chain.extras[0]} was tried on the {BASES} fastest chains only"
+        if len(chain.extras) == 1 and self._in_vain(chain.extras[0]):
+            return f"{chain.extras[0]} did not pass on a faster chain"
         return ""
+
+    def _in_vain(self, extra: str) -> bool:
+        """True if chains with an extra pass were tried and none passed."""
+        found = [self._outcomes[key] for key, trial in self._trials.items() if trial.chain.extras == (extra,)]
+        return bool(found) and all(outcome.costs is None for outcome in found)

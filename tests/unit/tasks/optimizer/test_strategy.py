@@ -111,3 +111,23 @@ def test_a_chain_that_is_good_at_a_full_batch_alone_may_win_too() -> None:
 
     _, tried = played(throughput)
     assert [trial for trial in tried if trial.chain.name == INT8 and trial.settings]
+
+
+def test_an_extra_pass_that_does_not_pass_on_the_best_chain_is_not_tried_on_the_next() -> None:
+    def fails(trial: Trial) -> Outcome:
+        return Outcome() if "prune" in trial.chain.extras else costs(trial)
+
+    strategy, tried = played(fails)
+    assert [name for name in names(tried) if name.startswith("prune")] == ["prune > export_onnx > quantize @ ort"]
+    reasons = {one.name: reason for one, reason in strategy.untried()}
+    assert reasons[f"prune > {FLOAT}"] == "prune did not pass on a faster chain"
+
+
+def test_of_a_refused_pruned_chain_only_the_knobs_of_the_pruning_are_turned() -> None:
+    def lossy(trial: Trial) -> Outcome:
+        return Outcome(lossy=True) if "prune" in trial.chain.extras else costs(trial)
+
+    _, tried = played(lossy)
+    assert {address for trial in tried if "prune" in trial.chain.extras for address in trial.settings} == {
+        "prune.ratio"
+    }
