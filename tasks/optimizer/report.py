@@ -10,11 +10,32 @@ from tasks.bench.intervals import CALLS_FOR_P99, CONFIDENCE
 from tasks.gates.metrics import describe_metric
 from tasks.optimizer import wording
 from tasks.optimizer.pareto import LATENCY, SIZE, THROUGHPUT, Axis, latency_at_largest_batch, latency_at_smallest_batch
-from tasks.optimizer.report_plots import front_plot, latency_plot, standalone
-from tasks.optimizer.report_rows import Row, rows
+from tasks.optimizer.report_plots import MOST_LATENCIES, front_plot, latency_plot, sensitivity_plot, standalone
+from tasks.optimizer.report_rows import Group, Row, float_layers, refusals_by_rule, rows
 
 REPORT_FILE = "report.html"
 LATENCY_PLOT, FRONT_PLOT = "latency.svg", "front.svg"
+
+_MOST_NEAR = 6
+"""Candidates that passed and lost, shown at once; the others unfold."""
+_COUNTED = {
+    Group.FRONT: "on the front or a baseline",
+    Group.NEAR: "passed and lost to the front",
+    Group.UNFINISHED: "not finished",
+    Group.REFUSED: "refused",
+    Group.FAILED: "failed",
+    Group.SKIPPED: "skipped",
+}
+_COLUMNS = (
+    ("p50", "p50"),
+    ("p99", "p99"),
+    ("Throughput", "throughput"),
+    ("Score", "score"),
+    ("Size", "size"),
+    ("Memory", "memory"),
+    ("Energy a call", "energy"),
+    ("Cost a million", "cost"),
+)
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -22,24 +43,37 @@ _TEMPLATES = Path(__file__).parent / "templates"
 def write_report(result: OptimizationResult, folder: Path) -> Path:
     """Write ``report.html`` into a folder and return its path.
 
-    The page is self-contained, follows light and dark, fits a phone, and escapes every name that it shows.
+    The page is self-contained, follows light and dark, fits a phone and paper, and escapes every name that it shows.
     """
     described = rows(result)
-    measured = [row for row in described if row.result.benchmark and row.result.score]
+    measured = _measured(described)
+    found, in_float = result.sensitivity, float_layers(result)
+    groups = {group.value: [row for row in described if row.group is group] for group in Group}
     page = (
         _environment()
         .get_template("report.html.j2")
         .render(
             result=result,
             rows=described,
+            groups=groups,
+            counts=[(_COUNTED[group], len(groups[group])) for group in Group if groups[group]],
+            columns=_columns(described),
+            most_near=_MOST_NEAR,
+            refusals=", ".join(f"{count} by {rule}" for rule, count in refusals_by_rule(described)),
             winner=next((row for row in described if row.winner), None),
+            winner_repairs=result.chosen is not None and result.chosen.repairs is not None,
             tiles=_tiles(result),
             plots=[latency_plot(measured), front_plot(measured)] if measured else [],
+            plotted=min(len(measured), MOST_LATENCIES),
+            measured=len(measured),
+            sensitivity=sensitivity_plot(found, in_float) if found and found.layers else None,
+            in_float=in_float,
             policy=_policy(result),
             metric=describe_metric(result.metric),
             method=_method(result, measured),
             configuration=yaml.safe_dump(result.config.model_dump(mode="json", exclude_none=True), sort_keys=False),
             data_size=wording.data_size,
+            percent=wording.percent,
         )
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,10 +84,19 @@ def write_report(result: OptimizationResult, folder: Path) -> Path:
 
 def write_plots(result: OptimizationResult, folder: Path) -> None:
     """Write the report's plots as SVG files, ``latency.svg`` and ``front.svg``; nothing if nothing was measured."""
-    measured = [row for row in rows(result) if row.result.benchmark and row.result.score]
+    measured = _measured(rows(result))
     if measured:
         for name, plot in ((LATENCY_PLOT, latency_plot(measured)), (FRONT_PLOT, front_plot(measured))):
             (folder / name).write_text(standalone(plot), encoding="utf-8")
+
+
+def _measured(described: list[Row]) -> list[Row]:
+    return [row for row in described if row.result.benchmark and row.result.score]
+
+
+def _columns(described: list[Row]) -> list[tuple[str, str]]:
+    """The columns of the table: energy and cost only where a candidate has them."""
+    return [(label, name) for label, name in _COLUMNS if any(getattr(row, name).value for row in described)]
 
 
 def _environment() -> Environment:
@@ -82,12 +125,17 @@ def _tiles(result: OptimizationResult) -> list[tuple[str, str, str]]:
         return f"{times:.1f} x {word}, baseline {axis.text(other)}"
 
     score = f"baseline {wording.percent(other.score.estimate)}" if other and other.score else "the baseline itself"
-    return [
+    tiles = [
         (f"p50 latency, batch {first.batch_size}", LATENCY.text(winner), beside(LATENCY, "faster")),
         (f"throughput, batch {last.batch_size}", THROUGHPUT.text(winner), beside(THROUGHPUT, "more")),
         (f"score on {result.samples} samples", wording.percent(winner.score.estimate), score),
         ("size", SIZE.text(winner), beside(SIZE, "smaller")),
     ]
+    if winner.cost_per_million is not None:
+        theirs = (other or winner).cost_per_million
+        compared = "the baseline itself" if other is None else f"baseline {wording.money(theirs or 0.0)}"
+        tiles.append(("cost of a million requests", wording.money(winner.cost_per_million), compared))
+    return tiles
 
 
 def _policy(result: OptimizationResult) -> str:
@@ -108,6 +156,8 @@ def _method(result: OptimizationResult, measured: list[Row]) -> list[str]:
         f"A candidate passes if it loses less than {100 * config.margin:g} points of the samples net, by an exact "
         f"paired test at alpha {config.alpha:g}, or if its outputs equal the source's within float tolerance.",
     ]
+    said.append(_cost_method(result))
+    said.append(_energy_method(measured))
     calls = [latency_at_smallest_batch(row.result).calls for row in measured]
     if calls and min(calls) < CALLS_FOR_P99:
         said.append(
@@ -115,3 +165,19 @@ def _method(result: OptimizationResult, measured: list[Row]) -> list[str]:
             f"one of the slowest."
         )
     return said
+
+
+def _cost_method(result: OptimizationResult) -> str:
+    price = result.config.price_per_core_hour
+    if price is None:
+        return "For the cost of a million requests, give price_per_core_hour in the configuration, in any currency."
+    return (
+        f"Cost of a million requests: {price:g} a core-hour times the threads of a run times p50 at the smallest batch "
+        "size, one call at a time."
+    )
+
+
+def _energy_method(measured: list[Row]) -> str:
+    if any(row.energy.value for row in measured):
+        return "Energy is that of the whole processor package while a candidate ran, divided by its calls."
+    return "Energy is not shown: this machine does not let its energy counter be read, or has none."

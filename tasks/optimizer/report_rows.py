@@ -1,7 +1,9 @@
 """What the report page says of each candidate, in words."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from registry.records.benchmark import Interval
 from registry.records.gate import Verdict
@@ -19,6 +21,18 @@ _ORDER = (
     CandidateStatus.FAILED,
     CandidateStatus.SKIPPED,
 )
+_SHOWN_LAYERS = 4
+
+
+class Group(StrEnum):
+    """Where the page shows a candidate, the most wanted first."""
+
+    FRONT = "front"
+    NEAR = "near"
+    UNFINISHED = "unfinished"
+    REFUSED = "refused"
+    FAILED = "failed"
+    SKIPPED = "skipped"
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,18 @@ class Row:
     score: Cell
     size: Cell
     memory: Cell
+    cost: Cell
+    energy: Cell
+
+    @property
+    def group(self) -> Group:
+        """The winner, the front and the baselines stand first; then what lost to them; then what never competed."""
+        status = self.result.status
+        if status is CandidateStatus.MEASURED:
+            return Group.FRONT if self.winner or self.result.on_front or self.result.baseline else Group.NEAR
+        if status in (CandidateStatus.REFUSED, CandidateStatus.FAILED, CandidateStatus.SKIPPED):
+            return Group(status.value)
+        return Group.UNFINISHED
 
     @property
     def name(self) -> str:
@@ -60,9 +86,10 @@ def rows(result: OptimizationResult) -> list[Row]:
     return [_row(number, candidate, result) for number, candidate in enumerate(ordered, start=1)]
 
 
-def _place(result: OptimizationResult, candidate: CandidateResult) -> tuple[bool, int, float]:
+def _place(result: OptimizationResult, candidate: CandidateResult) -> tuple[bool, int, bool, float]:
     latency = latency_at_smallest_batch(candidate).latency_p50_ms.estimate if candidate.benchmark else 0.0
-    return candidate.candidate.id != result.winner, _ORDER.index(candidate.status), latency
+    beside = not (candidate.on_front or candidate.baseline)
+    return candidate.candidate.id != result.winner, _ORDER.index(candidate.status), beside, latency
 
 
 def _row(number: int, candidate: CandidateResult, result: OptimizationResult) -> Row:
@@ -85,12 +112,42 @@ def _row(number: int, candidate: CandidateResult, result: OptimizationResult) ->
         score=_cell(candidate.score, wording.percent) if candidate.score else Cell(),
         size=Cell(wording.data_size(candidate.artifact.size_bytes)) if candidate.artifact else Cell(),
         memory=Cell(wording.mebibytes(benchmark.peak_memory_mib)) if benchmark else Cell(),
+        cost=Cell(wording.money(candidate.cost_per_million)) if candidate.cost_per_million is not None else Cell(),
+        energy=_cell(first.energy_mj, wording.millijoules) if first and first.energy_mj else Cell(),
     )
 
 
+def refusals_by_rule(described: Sequence[Row]) -> list[tuple[str, int]]:
+    """How many candidates each rule refused, the rule that refused most first; the first refusal of each counts."""
+    counted = Counter(row.result.gate.refusals[0].rule for row in described if row.result.gate.refusals)
+    return counted.most_common()
+
+
+def float_layers(result: OptimizationResult) -> frozenset[str]:
+    """The layers that the winner leaves in float; if it leaves none, those that any measured repair does."""
+    chosen = _excluded(result.chosen) if result.chosen else frozenset()
+    repairs = [_excluded(one) for one in result.candidates if one.repairs and one.status is CandidateStatus.MEASURED]
+    return chosen or frozenset().union(*repairs)
+
+
+def _excluded(candidate: CandidateResult) -> frozenset[str]:
+    found: set[str] = set()
+    for step in candidate.candidate.recipe:
+        layers = step.knobs.get("excluded_layers")
+        found.update(layers if isinstance(layers, tuple) else ())
+    return frozenset(found)
+
+
 def _knobs(plugin: PluginConfig) -> str:
-    knobs = ", ".join(f"{name}={value}" for name, value in sorted(plugin.knobs.items()))
+    knobs = ", ".join(f"{name}={_value(value)}" for name, value in sorted(plugin.knobs.items()))
     return f"{plugin.name}: {knobs}" if knobs else ""
+
+
+def _value(value: object) -> str:
+    if not isinstance(value, tuple):
+        return str(value)
+    shown = ", ".join(value[:_SHOWN_LAYERS])
+    return f"[{shown}{f' and {len(value) - _SHOWN_LAYERS} more' if len(value) > _SHOWN_LAYERS else ''}]"
 
 
 def _cell(interval: Interval, show: Callable[[float], str], note: str = "") -> Cell:

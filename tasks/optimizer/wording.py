@@ -16,6 +16,16 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def money(value: float) -> str:
+    """``0.5878`` is ``0.588``; the currency is that of the price."""
+    return _digits(value)
+
+
+def millijoules(value: float) -> str:
+    """``1.234`` is ``1.23 mJ``."""
+    return f"{_digits(value)} mJ"
+
+
 def data_size(size_bytes: float) -> str:
     """``2500000`` is ``2.38 MiB``."""
     if size_bytes < 1024:

@@ -1,5 +1,7 @@
 """Candidates and results as a search would give them."""
 
+import random
+
 from registry.digest import json_digest
 from registry.records.benchmark import Benchmark, Environment, Interval, LatencyFigures
 from registry.records.gate import GateDecision, RuleOutcome, Verdict
@@ -8,9 +10,11 @@ from registry.records.optimization import (
     Candidate,
     CandidateResult,
     CandidateStatus,
+    LayerSensitivity,
     NumericalComparison,
     OptimizationConfig,
     OptimizationResult,
+    Sensitivity,
 )
 
 PASSED = GateDecision(outcomes=(RuleOutcome(rule="fidelity", verdict=Verdict.PASS, reason="equal to the source"),))
@@ -151,3 +155,53 @@ def full_result() -> OptimizationResult:
         ),
         winner=winner,
     )
+
+
+def layers(count: int) -> Sensitivity:
+    """A sensitivity whose costliest layer costs a million times as much as the last."""
+    found = [
+        LayerSensitivity(
+            layer=f"encoder.layers.{place}.self_attn.out_proj",
+            operator="Linear",
+            error=0.2 * 10 ** (-6 * place / count),
+        )
+        for place in range(count)
+    ]
+    return Sensitivity(layers=tuple(found), samples=128, seconds=14.2)
+
+
+def crowded_result() -> OptimizationResult:
+    """A search with more than sixty candidates of every ending, many of them close to one another."""
+    generator = random.Random(3)
+    repair = PluginConfig(
+        name="quantize_static_int8", knobs={"excluded_layers": ("encoder.layers.0.self_attn.out_proj",)}
+    )
+    winning = Candidate(id="d" * 64, recipe=(repair,), runtime=PluginConfig(name="onnxruntime"))
+    winner = measured(
+        winning, benchmark(0.05, size=92_000), 0.971, on_front=True, repairs="e" * 64, cost_per_million=0.7
+    )
+    plain_ones = full_result().candidates[:2]
+    found = [winner, *(one.model_copy(update={"cost_per_million": 1.4}) for one in plain_ones)]
+    for number in range(34):
+        one = candidate(
+            "export_onnx", "quantize_static_int8", samples=number, runtime=("onnxruntime", "openvino")[number % 2]
+        )
+        figures = benchmark(0.055 + 0.02 * generator.random(), size=90_000 + 900 * number)
+        found.append(
+            measured(one, figures, 0.968 + 0.004 * generator.random(), on_front=number % 9 == 0, cost_per_million=0.8)
+        )
+    for number in range(12):
+        rule = ("fidelity", "fidelity", "batch_invariant")[number % 3]
+        found.append(
+            refused(candidate("export_onnx", "quantize_dynamic_int8", samples=number), rule, f"lost {number} of 898")
+        )
+    for number in range(8):
+        found.append(
+            ended(candidate("compile", level=number), CandidateStatus.FAILED, "took longer than 180 s and was killed")
+        )
+        found.append(
+            ended(candidate(runtime="tensorrt", level=number), CandidateStatus.SKIPPED, "there is no GPU here")
+        )
+    plain = result(*found, winner=winner)
+    priced = plain.config.model_copy(update={"price_per_core_hour": 0.05})
+    return plain.model_copy(update={"config": priced, "sensitivity": layers(31), "ended": "The space was exhausted."})
