@@ -1,6 +1,7 @@
 """Batching while busy: what arrives during a run waits, and the next run takes all of it up to the limit."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -11,6 +12,7 @@ import numpy as np
 
 from registry.errors import BurnishError, CandidateError, TransientError
 from registry.records.model import ServedVersion
+from serving.engine.statistics import Statistics
 from serving.runtime import Arrays, Session
 
 P = ParamSpec("P")
@@ -62,6 +64,7 @@ class _Waiting:
     inputs: Arrays
     rows: int
     future: asyncio.Future[Arrays] = field(repr=False)
+    since_ns: int = field(default_factory=time.perf_counter_ns)
 
     @property
     def sample_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -71,9 +74,12 @@ class _Waiting:
 class Batcher:
     """The queue before one session; it runs one batch at a time."""
 
-    def __init__(self, session: Session, limits: BatchLimits, contain: Contain, executor: Executor) -> None:
-        """Take the session, the guard around its runs, and where the slower runs go."""
+    def __init__(
+        self, session: Session, limits: BatchLimits, contain: Contain, executor: Executor, statistics: Statistics
+    ) -> None:
+        """Take the session, the guard around its runs, where the slower runs go, and where they are counted."""
         self.session = session
+        self._statistics = statistics
         self._limits = limits
         self._contain = contain
         self._executor = executor
@@ -91,9 +97,14 @@ class Batcher:
         Raises:
             CandidateError: the run failed.
         """
-        if self._task is None and rows <= self._limits.inline_rows:
-            return self._contain(self.session.run, inputs)
-        return None
+        if self._task is not None or rows > self._limits.inline_rows:
+            return None
+        start = time.perf_counter_ns()
+        outputs = self._contain(self.session.run, inputs)
+        took = time.perf_counter_ns() - start
+        self._statistics.ran(rows, took)
+        self._statistics.compute.add(took)
+        return outputs
 
     async def submit(self, inputs: Arrays, rows: int) -> Arrays:
         """Compute one request's outputs, in a batch with others; a request that is cancelled leaves the queue.
@@ -121,20 +132,42 @@ class Batcher:
 
     async def _work(self) -> None:
         """Run batches until none waits."""
-        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
                 batch = self._next_batch()
                 try:
-                    run = loop.run_in_executor(self._executor, self._contain, self._run_batch, batch)
-                    _settle(batch, await run)
+                    _settle(batch, await self._run(batch))
                 except BurnishError as error:
-                    _settle(batch, error)
+                    await self._settle_one_by_one(batch, error)
                 finally:
                     for waiting in batch:
                         waiting.future.cancel()
         finally:
             self._task = None
+
+    async def _run(self, batch: list[_Waiting]) -> list[Arrays]:
+        start = time.perf_counter_ns()
+        for waiting in batch:
+            self._statistics.queue.add(start - waiting.since_ns)
+        loop = asyncio.get_running_loop()
+        outputs = await loop.run_in_executor(self._executor, self._contain, self._run_batch, batch)
+        took = time.perf_counter_ns() - start
+        self._statistics.ran(sum(waiting.rows for waiting in batch), took)
+        for _ in batch:
+            self._statistics.compute.add(took)
+        return outputs
+
+    async def _settle_one_by_one(self, batch: list[_Waiting], error: BurnishError) -> None:
+        """Run the requests of a batch that failed alone, so that the one to blame harms no other."""
+        if len(batch) == 1:
+            _settle(batch, error)
+            return
+        for waiting in batch:
+            if not waiting.future.done():
+                try:
+                    _settle([waiting], await self._run([waiting]))
+                except BurnishError as own:
+                    _settle([waiting], own)
 
     def _next_batch(self) -> list[_Waiting]:
         """Take the one that waits longest, and with it all that may share its run, in order of arrival."""

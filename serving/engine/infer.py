@@ -1,5 +1,6 @@
 """Inference: route, hold the version, batch, run, check, capture. The one place where a session may fail in any way."""
 
+import time
 from collections.abc import Callable
 from typing import NamedTuple, ParamSpec, TypeVar
 
@@ -48,12 +49,12 @@ class Engine:
         batcher = self._residency.loaded(slot)
         if batcher is None:
             return None
-        rows = slot.plan.rows(inputs)
+        started = time.perf_counter_ns()
         try:
-            outputs = batcher.run_now(inputs, rows)
+            outputs = batcher.run_now(inputs, slot.plan.rows(inputs))
         except CandidateError as error:
-            raise _failed(slot, error) from error
-        return None if outputs is None else self._answer(slot, request_id, rows, inputs, outputs)
+            raise _failed(slot, error, started) from error
+        return None if outputs is None else self._answer(slot, request_id, inputs, outputs, started)
 
     async def infer(self, slot: Slot, request_id: str, inputs: Arrays) -> Answer:
         """Compute one request on the version that ``route`` gave; if cancelled, it leaves the queue.
@@ -67,6 +68,7 @@ class Engine:
             CandidateError: the session failed on this batch.
             TransientError: the version cannot be loaded now, or too many requests wait.
         """
+        started = time.perf_counter_ns()
         rows = slot.plan.rows(inputs)
         batcher = await self._residency.hold(slot)
         try:
@@ -74,22 +76,25 @@ class Engine:
             if outputs is None:
                 outputs = await batcher.submit(inputs, rows)
         except CandidateError as error:
-            raise _failed(slot, error) from error
+            raise _failed(slot, error, started) from error
         finally:
             self._residency.release(slot)
-        return self._answer(slot, request_id, rows, inputs, outputs)
+        return self._answer(slot, request_id, inputs, outputs, started)
 
-    def _answer(self, slot: Slot, request_id: str, rows: int, inputs: Arrays, outputs: Arrays) -> Answer:
+    def _answer(self, slot: Slot, request_id: str, inputs: Arrays, outputs: Arrays, started_ns: int) -> Answer:
+        rows = slot.plan.rows(inputs)
         try:
             _check_outputs(slot, outputs, rows)
         except CandidateError as error:
-            raise _failed(slot, error) from error
+            raise _failed(slot, error, started_ns) from error
+        slot.statistics.answered(rows, time.perf_counter_ns() - started_ns)
         if self._capture.wants(request_id):
             self._capture.offer(CapturedRequest(slot.model, slot.served, request_id, rows, inputs, outputs))
         return Answer(slot, request_id, outputs)
 
 
-def _failed(slot: Slot, error: CandidateError) -> CandidateError:
+def _failed(slot: Slot, error: CandidateError, started_ns: int) -> CandidateError:
+    slot.statistics.fail.add(time.perf_counter_ns() - started_ns)
     return CandidateError(f"{slot} failed on this batch: {error}")
 
 

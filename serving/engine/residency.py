@@ -12,6 +12,7 @@ from registry.errors import BurnishError, TransientError
 from registry.records.model import ServedVersion
 from registry.store.base import ArtifactStore
 from serving.engine.batcher import Batcher, BatchLimits, Contain
+from serving.engine.statistics import Statistics
 from serving.engine.tensors import SignaturePlan
 from serving.runtime import Session, build_runtime
 
@@ -36,6 +37,7 @@ class Slot:
     failure: str | None = None
     retry_at: float = 0.0
     plan: SignaturePlan = field(init=False, repr=False)
+    statistics: Statistics = field(default_factory=Statistics, repr=False)
 
     def __post_init__(self) -> None:
         """Work out once what every request asks of the signature."""
@@ -132,7 +134,7 @@ class Residency:
         slot.holders += 1
         try:
             folder = await asyncio.to_thread(self._contain, self._store.checkout, slot.served.artifact.sha256)
-            batcher = await loop.run_in_executor(self._loader, self._contain, self._open, slot.served, folder)
+            batcher = await loop.run_in_executor(self._loader, self._contain, self._open, slot, folder)
         except BurnishError as error:
             slot.failure = f"{slot} cannot be loaded: {error}"
             slot.retry_at = time.monotonic() + RETRY_SECONDS
@@ -150,8 +152,9 @@ class Residency:
             slot.loading = None
             self.release(slot)
 
-    def _open(self, served: ServedVersion, folder: Path) -> Batcher:
+    def _open(self, slot: Slot, folder: Path) -> Batcher:
         """Load checked bytes, warm the session up and time it; runs on the loader's one thread."""
+        served = slot.served
         session = build_runtime(served.runtime).load(folder, served.artifact.format, served.signature)
         try:
             session.warm_up()
@@ -159,7 +162,7 @@ class Residency:
         except BaseException:
             session.close()
             raise
-        return Batcher(session, limits, self._contain, self._runs)
+        return Batcher(session, limits, self._contain, self._runs, slot.statistics)
 
     def _trim(self) -> None:
         """Evict, oldest use first, what no request holds, until the budget is kept; the newest always stays."""

@@ -10,6 +10,7 @@ import pytest
 from registry.errors import CandidateError, TransientError
 from serving.engine.batcher import Batcher, BatchLimits
 from serving.engine.infer import contain
+from serving.engine.statistics import Statistics
 from serving.runtime import Arrays
 from tests.unit.serving.engine.doubles import VARYING, FakeSession, run, served, until
 
@@ -33,7 +34,8 @@ class Busy:
 
     def __init__(self, executor: ThreadPoolExecutor, rule: BatchLimits) -> None:
         self.session = FakeSession(scale=10)
-        self.batcher = Batcher(self.session, rule, contain, executor)
+        self.statistics = Statistics()
+        self.batcher = Batcher(self.session, rule, contain, executor, self.statistics)
 
     async def __aenter__(self) -> "Busy":
         self.session.may_run.clear()
@@ -150,15 +152,47 @@ def test_a_failing_batch_fails_its_requests_and_no_others(executor: ThreadPoolEx
     run(work())
 
 
-def test_a_session_that_loses_rows_fails_the_batch(executor: ThreadPoolExecutor) -> None:
+def test_a_poisoned_request_harms_no_other_of_its_batch(executor: ThreadPoolExecutor) -> None:
+    class Poisoned(FakeSession):
+        def run(self, inputs: Arrays) -> Arrays:  # type: ignore[override]
+            if (inputs["x"] == 2).any():
+                raise ZeroDivisionError("poisoned")
+            return super().run(inputs)
+
+    async def work() -> None:
+        statistics = Statistics()
+        batcher = Batcher(Poisoned(), limits(), contain, executor, statistics)
+        found = await asyncio.gather(*(batcher.submit(rows(n), 1) for n in (1, 2, 3)), return_exceptions=True)
+        assert isinstance(found[1], CandidateError)
+        assert [answer["y"][0, 0] for answer in (found[0], found[2]) if isinstance(answer, dict)] == [1, 3]
+        assert {size: batch.count for size, batch in statistics.batches.items()} == {1: 2}
+
+    run(work())
+
+
+def test_a_session_that_loses_rows_runs_its_requests_alone(executor: ThreadPoolExecutor) -> None:
     class Losing(FakeSession):
         def run(self, inputs: Arrays) -> Arrays:  # type: ignore[override]
             return {"y": inputs["x"][:1]}
 
     async def work() -> None:
-        batcher = Batcher(Losing(), limits(), contain, executor)
-        with pytest.raises(CandidateError, match="has 1 rows for a batch of 3"):
-            await asyncio.gather(*(batcher.submit(rows(n), 1) for n in (1, 2, 3)))
+        batcher = Batcher(Losing(), limits(), contain, executor, Statistics())
+        found = await asyncio.gather(*(batcher.submit(rows(n), 1) for n in (1, 2, 3)))
+        assert [answer["y"][0, 0] for answer in found] == [1, 2, 3]
+
+    run(work())
+
+
+def test_runs_and_waits_are_counted(executor: ThreadPoolExecutor) -> None:
+    async def work() -> None:
+        async with Busy(executor, limits()) as busy:
+            tasks = [await busy.send(1), await busy.send(2, 3)]
+        await asyncio.gather(*tasks)
+        counted = busy.statistics
+        assert {size: batch.count for size, batch in counted.batches.items()} == {1: 1, 3: 1}
+        assert (counted.executions, counted.queue.count, counted.compute.count) == (2, 3, 3)
+        assert counted.queue.ns > 0
+        assert counted.compute.ns == counted.batches[1].ns + 2 * counted.batches[3].ns
 
     run(work())
 
@@ -167,7 +201,7 @@ def test_quick_sessions_run_on_the_loop_but_never_beside_a_running_batch() -> No
     async def work() -> None:
         with ThreadPoolExecutor(1) as executor:
             session = FakeSession()
-            batcher = Batcher(session, limits(inline_rows=2), contain, executor)
+            batcher = Batcher(session, limits(inline_rows=2), contain, executor, Statistics())
             assert batcher.run_now(rows(1, 2, 3), 3) is None
             assert batcher.run_now(rows(1, 2), 2) is not None
             session.running.clear()
