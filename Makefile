@@ -36,8 +36,9 @@ bench-optimizer: $(STAMP)
 bench-evidence: $(STAMP)
 	$(BIN)/python -m benchmarks.evidence
 
-# What the plug-in folders hold, as a page.
+# What the plug-in folders hold, as a page; the schema of a result, which is committed.
 docs: $(STAMP)
+	$(BIN)/python -m tasks.optimizer.result_schema > docs/optimization-result.schema.json
 	mkdir -p build/docs
 	{ echo '# Passes and runtimes'; for kind in passes runtimes; do \
 	  echo; echo '```'; $(BIN)/burnish $$kind list; echo '```'; done; } > build/docs/plugins.md
