@@ -58,7 +58,7 @@ class Workshop:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         whole = self._job(candidate, PlacedArtifact.of(self.source), candidate.recipe, timeout_s)
-        write_script(folder, whole, candidate.label)
+        write_script(folder, whole, candidate.label, self.config.candidate_memory_mib)
         key = self.identity.evaluation_key(candidate, self.evaluation_digest, max(self.config.batch_sizes))
         evaluated = self.cache.get(key)
         product, left = self._start(candidate.recipe)

@@ -1,7 +1,4 @@
-"""Run a module as a program in this process, confined to its workspace.
-
-``python -P -m tasks.optimizer.confined_job MODULE JOB RESULT`` does so alone; the workspace is the result's folder.
-"""
+"""What a fork does to become the process of one job: shed what was the server's, confine itself, run a module."""
 
 import os
 import runpy
@@ -17,8 +14,6 @@ from typing import NoReturn
 from tasks.optimizer.confinement import PR_SET_PDEATHSIG, confine, control_process
 from tasks.optimizer.process_request import ProcessRequest
 from tasks.optimizer.settings import replace_environment
-
-_ALONE_MEMORY_MIB = 8192
 
 
 def run_job(request: ProcessRequest, warden: int, server_environment: frozenset[str]) -> NoReturn:
@@ -92,15 +87,3 @@ def _set_threads(threads: int) -> None:
     torch = sys.modules.get("torch")
     if torch:  # it has read OMP_NUM_THREADS already, in the server
         torch.set_num_threads(threads)
-
-
-def main() -> None:
-    """Run the module named on the command line."""
-    module, *arguments = sys.argv[1:]
-    for missing in confine(Path(arguments[-1]).parent, _ALONE_MEMORY_MIB):
-        print(f"burnish: {missing}", file=sys.stderr)  # noqa: T201
-    raise SystemExit(run_module(module, tuple(arguments)))
-
-
-if __name__ == "__main__":
-    main()

@@ -76,26 +76,31 @@ def ask_child(module: str, job: Mapping[str, Any], *, workspace: Path, limits: L
         workspace: a folder of this child's own; its home and temporary folder are below it.
         limits: time and memory.
     """
-    workspace = workspace.absolute()
-    home = workspace / "home"
+    request = process_request(module, job, workspace=workspace, limits=limits)
+    home = Path(request.environment["HOME"])
     home.mkdir(parents=True, exist_ok=True)
     decline_telemetry(home)
     (workspace / RESULT_FILE).unlink(missing_ok=True)
     (workspace / JOB_FILE).write_text(json.dumps(job, indent=1), encoding="utf-8")
     (workspace / LOG_FILE).write_bytes(b"")
-    request = ProcessRequest(
+    return _read_answer(workspace / RESULT_FILE, process_server().run(request))
+
+
+def process_request(module: str, job: Mapping[str, Any], *, workspace: Path, limits: Limits) -> ProcessRequest:
+    """Return what ``ask_child`` asks of the process server."""
+    workspace = workspace.absolute()
+    return ProcessRequest(
         module=module,
         arguments=(str(workspace / JOB_FILE), str(workspace / RESULT_FILE)),
         workspace=str(workspace),
         log=str(workspace / LOG_FILE),
-        environment=child_environment(home, limits.threads),
-        imports=built_in_modules(module, job),
+        environment=child_environment(workspace / "home", limits.threads),
+        imports=_built_in_modules(module, job),
         timeout_s=limits.timeout_s,
         memory_mib=limits.memory_mib,
         threads=limits.threads,
         confined=limits.confined,
     )
-    return _read_answer(workspace / RESULT_FILE, process_server().run(request))
 
 
 def predict(artifact: Artifact, runtime: PluginConfig, inputs: Arrays, workspace: Path, *, timeout_s: float) -> Arrays:
@@ -121,40 +126,6 @@ def predict(artifact: Artifact, runtime: PluginConfig, inputs: Arrays, workspace
     return load_arrays(workspace / PREDICTIONS_FILE)
 
 
-def child_command(module: str, workspace: Path) -> list[str]:
-    """Return the command that runs a job lying in a workspace alone, as confined as the search runs it.
-
-    ``-P`` keeps the working folder off the import path.
-    """
-    folder = workspace.absolute()
-    arguments = [module, str(folder / JOB_FILE), str(folder / RESULT_FILE)]
-    return [sys.executable, "-P", "-m", "tasks.optimizer.confined_job", *arguments]
-
-
-def built_in_modules(module: str, job: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the modules of Burnish's own that a child will import: its own, and the plug-ins named in its job.
-
-    Plug-ins of others are not among them: their code runs in children only.
-    """
-    found = [module] if module.partition(".")[0] == __name__.partition(".")[0] else []
-    for name in sorted(_names(job)):
-        for kind in (PASSES, RUNTIMES):
-            package = import_module(kind.package)
-            if any(Path(folder, f"{name}.py").is_file() for folder in package.__path__):
-                found.append(f"{kind.package}.{name}")
-    return tuple(found)
-
-
-def _names(value: object) -> set[str]:
-    """The plug-ins named anywhere in JSON values: objects with exactly a name and knobs."""
-    if isinstance(value, Mapping):
-        named = {str(value["name"])} if set(value) == {"name", "knobs"} and str(value["name"]).isidentifier() else set()
-        return named.union(*map(_names, value.values()))
-    if isinstance(value, list | tuple):
-        return set().union(*map(_names, value))
-    return set()
-
-
 def answer(work: Callable[[dict[str, Any], Path], dict[str, Any]]) -> None:
     """Do a child's work: read the job, call ``work(job, workspace)``, write the value or the error as the result.
 
@@ -178,6 +149,32 @@ def answer(work: Callable[[dict[str, Any], Path], dict[str, Any]]) -> None:
         with suppress(OSError, ValueError):
             stream.flush()
     os._exit(0)  # a library's thread cannot hold the child up once its answer stands
+
+
+def _built_in_modules(module: str, job: Mapping[str, Any]) -> tuple[str, ...]:
+    """The modules of Burnish's own that a child will import: its own, and the plug-ins named in its job.
+
+    Plug-ins of others are not among them: their code runs in children only.
+    """
+    found = [module] if module.partition(".")[0] == __name__.partition(".")[0] else []
+    for name in sorted(_plugin_names(job)):
+        for kind in (PASSES, RUNTIMES):
+            package = import_module(kind.package)
+            if any(Path(folder, f"{name}.py").is_file() for folder in package.__path__):
+                found.append(f"{kind.package}.{name}")
+    return tuple(found)
+
+
+def _plugin_names(job: object) -> set[str]:
+    """Every name in JSON values that stands beside knobs, or in a list of passes or runtimes."""
+    found: set[str] = set()
+    if isinstance(job, Mapping):
+        listed = [*job.get("passes", ()), *job.get("runtimes", ()), job.get("name") if "knobs" in job else None]
+        found.update(name for name in listed if isinstance(name, str) and name.isidentifier())
+        found.update(*map(_plugin_names, job.values()))
+    elif isinstance(job, list | tuple):
+        found.update(*map(_plugin_names, job))
+    return found
 
 
 def _in_words(error: BaseException, workspace: Path) -> str:

@@ -28,13 +28,17 @@ _QUOTED = 500
 class ProcessServer:
     """A clean process that has imported the libraries and forks a process for each job. Safe with threads."""
 
-    def __init__(self) -> None:
-        """Start nothing yet."""
+    def __init__(self, left_out: frozenset[str] = frozenset()) -> None:
+        """Start nothing yet.
+
+        Args:
+            left_out: modules that the server must not import.
+        """
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._home = Path()
-        self._left_out: set[str] = set()
+        self._left_out = set(left_out)
         self._last_words = ""
 
     @property

@@ -1,14 +1,16 @@
 """The script beside a candidate that builds and runs it again, alone."""
 
 import json
+import sys
 from pathlib import Path
 
-from tasks.optimizer.isolation import CANDIDATE_CHILD, JOB_FILE, child_command
+from tasks.optimizer.isolation import CANDIDATE_CHILD, JOB_FILE, Limits, process_request
 from tasks.optimizer.job import CandidateJob
-from tasks.optimizer.settings import child_environment
 
 SCRIPT_FILE = "reproduce.py"
+REQUEST_FILE = "request.json"
 WORKSPACE = "reproduced"
+_TERMINAL = "/dev/stdout"
 
 _TEMPLATE = '''"""Build and run this candidate alone, from the source model, as the search did:
 
@@ -24,36 +26,39 @@ from pathlib import Path
 
 WORKSPACE = Path({folder!r})
 JOB = {job}
+REQUEST = {request}
 COMMAND = {command}
-ENVIRONMENT = {environment}
 
 shutil.rmtree(WORKSPACE, ignore_errors=True)
-WORKSPACE.mkdir()
+Path(REQUEST["environment"]["HOME"]).mkdir(parents=True)
 (WORKSPACE / {job_file!r}).write_text(json.dumps(JOB))
-try:
-    raise SystemExit(subprocess.run(COMMAND, env=ENVIRONMENT, cwd=WORKSPACE, timeout=JOB["timeout_s"]).returncode)
-except subprocess.TimeoutExpired:
-    raise SystemExit("it took longer than {{}} s and was killed".format(JOB["timeout_s"])) from None
+(WORKSPACE / {request_file!r}).write_text(json.dumps(REQUEST))
+raise SystemExit(subprocess.run(COMMAND, env=REQUEST["environment"], cwd=WORKSPACE, check=False).returncode)
 '''
 
 
-def write_script(candidate_folder: Path, job: CandidateJob, label: str) -> None:
+def write_script(candidate_folder: Path, job: CandidateJob, label: str, memory_mib: int) -> None:
     """Write ``reproduce.py`` into a candidate's folder; it does not depend on the cache.
 
     Args:
         candidate_folder: where the script goes.
         job: the candidate's job with all its steps.
         label: the candidate in words.
+        memory_mib: what the candidate may use.
     """
     folder = (candidate_folder / WORKSPACE).absolute()
+    values = job.model_dump(mode="json")
+    limits = Limits(job.timeout_s, memory_mib, threads=job.threads)
+    request = process_request(CANDIDATE_CHILD, values, workspace=folder, limits=limits)
     text = _TEMPLATE.format(
         label=label,
         workspace=WORKSPACE,
         folder=str(folder),
-        job=_literal(job.model_dump(mode="json")),
-        command=_literal(child_command(CANDIDATE_CHILD, folder)),
-        environment=_literal(child_environment(folder, job.threads)),
+        job=_literal(values),
+        request=_literal(request.model_copy(update={"log": _TERMINAL}).model_dump(mode="json")),
+        command=_literal([sys.executable, "-P", "-m", "tasks.optimizer.alone", str(folder / REQUEST_FILE)]),
         job_file=JOB_FILE,
+        request_file=REQUEST_FILE,
     )
     (candidate_folder / SCRIPT_FILE).write_text(text, encoding="utf-8")
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.optimizer import isolation, reproduce
+from tasks.optimizer import isolation
 from tasks.optimizer.settings import child_environment
 
 _PASS = '''"""A pass of the tests: {name}."""
-import os, shutil, time
+import ctypes, os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 from typing import ClassVar
 import numpy as np
@@ -54,6 +54,24 @@ BODIES = {
     "stumbles": "raise KeyError('layer')",
     "crashes": "os._exit(7)",
     "hangs": "time.sleep(600)",
+    "segfaults": "ctypes.string_at(0)",
+    "spins": "[None for number in iter(int, 1)]",
+    "deaf": (
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "        inner = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+        "        (folder.parent / 'inner').write_text(str(inner.pid))\n"
+        "        [os.kill(os.getpid(), signal.SIGTERM) for number in iter(int, 1)]"
+    ),
+    "swells": "hoard = [np.ones(1 << 23, np.uint8) for number in range(10_000)]",
+    "bursts": "hoard = np.ones(20 << 30, np.uint8)",
+    "leaves": "os._exit(0)",
+    "quits": "sys.exit()",
+    "chatters": "[print('x' * 1000) for number in range(20_000)]; raise ValueError('all said')",
+    "mutes": "os.close(1); os.close(2); sys.stdout.close(); raise ValueError('not a word')",
+    "interrupts": "raise KeyboardInterrupt",
+    "bases": "raise BaseException('not an Exception')",
+    "orphans": "os.kill(os.getppid(), signal.SIGKILL); time.sleep(600)",
+    "spoils": "Path(context.source.file).write_bytes(b'')",
     "escapes": "folder = Path(context.workspace).parents[3] / 'elsewhere'; folder.mkdir(exist_ok=True)",
     "links": "os.symlink('/etc/passwd', folder / 'passwd')",
     "broken": "model = onnx.ModelProto()",
@@ -77,5 +95,4 @@ def odd_passes(folder: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         patch.setattr(isolation, "child_environment", environment)
-        patch.setattr(reproduce, "child_environment", environment)
         yield
