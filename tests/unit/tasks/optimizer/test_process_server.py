@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from registry.errors import CandidateError
 from registry.plugins import PASSES, RUNTIMES, plugin_names
 from tasks.optimizer import process_server as module
 from tasks.optimizer.process_request import ProcessRequest
@@ -178,7 +179,7 @@ def test_a_server_that_never_starts_is_told(
     server: ProcessServer, job: Callable[..., ProcessRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_MODULE", "no_such_server")
-    with pytest.raises(module.CandidateError, match=r"does not start: .*no_such_server"):
+    with pytest.raises(CandidateError, match=r"does not start: .*no_such_server"):
         server.run(job(""))
 
 
