@@ -19,8 +19,8 @@ from registry.records.benchmark import Interval
 from tasks.bench.intervals import Floats, intervals, resampled_rounds
 
 RESOLUTION = 0.02
-"""Smaller differences are not called: where a session's memory lies changes its speed by about this much from load to
-load. Source: Mytkowicz et al., Producing wrong data without doing anything obviously wrong, ASPLOS 2009."""
+"""A difference is called if its whole interval is larger: where a session's memory lies changes its speed by about this
+much from load to load. Source: Mytkowicz et al., Producing wrong data without doing anything obviously wrong, ASPLOS 2009."""
 
 
 class Speed(StrEnum):
@@ -62,6 +62,8 @@ def compare(
     (ratio,) = intervals(logs, draws, lambda values: (float(np.exp(np.median(values))),))
     p_value = float(stats.wilcoxon(logs).pvalue) if logs.any() else 1.0
     speed = Speed.CANNOT_TELL
-    if p_value <= alpha and abs(ratio.estimate - 1) > RESOLUTION:
-        speed = Speed.FASTER if ratio.estimate < 1 else Speed.SLOWER
+    if p_value <= alpha and ratio.high < 1 - RESOLUTION:
+        speed = Speed.FASTER
+    elif p_value <= alpha and ratio.low > 1 + RESOLUTION:
+        speed = Speed.SLOWER
     return SpeedDifference(batch_size=batch_size, ratio=ratio, p_value=p_value, speed=speed)
