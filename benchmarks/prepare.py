@@ -24,7 +24,7 @@ _KEY_FILE = "made_of.txt"
 
 def prepare(net: Net, folder: Path) -> Prepared:
     """Return a net with its weights, from the folder if its code is what it was, and see to it that its files exist."""
-    key = _key(net)
+    key = net_digest(net)
     kept = folder / _KEY_FILE
     samples = net.samples()
     if kept.is_file() and kept.read_text(encoding="utf-8") == key:
@@ -42,7 +42,7 @@ def prepare(net: Net, folder: Path) -> Prepared:
     return Prepared(net, module, samples)
 
 
-def _key(net: Net) -> str:
-    """What the files follow from: the code that makes them and the version of PyTorch."""
+def net_digest(net: Net) -> str:
+    """Return the digest of what the files follow from: the code that makes them and the version of PyTorch."""
     modules = (sys.modules[net.build.__module__], base, digits, sys.modules[__name__])
     return json_digest({"code": [inspect.getsource(module) for module in modules], "torch": torch.__version__})
