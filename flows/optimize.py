@@ -37,7 +37,8 @@ from tasks.optimizer.base import Artifact
 from tasks.optimizer.history import HISTORY_FILE
 from tasks.optimizer.output import RESULT_FILE
 from tasks.optimizer.report import REPORT_FILE, write_plots
-from tasks.optimizer.search import Search, SearchRequest
+from tasks.optimizer.request import SearchRequest
+from tasks.optimizer.search import Search
 from tasks.optimizer.space import reference_runtime
 from tasks.package import publish_bento
 from tasks.register import draft_version, keep_artifact, register

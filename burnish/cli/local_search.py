@@ -17,7 +17,8 @@ from registry.records.optimization import OptimizationConfig, OptimizationResult
 from tasks.optimizer.base import Artifact
 from tasks.optimizer.dataset import Dataset, load_dataset
 from tasks.optimizer.progress import OnEvent
-from tasks.optimizer.search import SearchRequest, optimize
+from tasks.optimizer.request import SearchRequest
+from tasks.optimizer.search import optimize
 from tasks.optimizer.source import take_in
 
 

@@ -1,5 +1,6 @@
 """Measure artifacts against each other in one child process, through the runtimes that serve them."""
 
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,9 @@ class BenchmarkRun(Record):
     )
 
 
-def benchmark(items: tuple[BenchItem, ...], inputs: Arrays, plan: Plan, workspace: Path) -> BenchmarkRun:
+def benchmark(
+    items: tuple[BenchItem, ...], inputs: Arrays, plan: Plan, workspace: Path, timeout_s: float = inf
+) -> BenchmarkRun:
     """Measure artifacts of one signature in turns, in one child process.
 
     An item that ends the child is recorded with its reason, and the others are measured again without it.
@@ -63,6 +66,7 @@ def benchmark(items: tuple[BenchItem, ...], inputs: Arrays, plan: Plan, workspac
         inputs: samples to draw from, axis 0 the samples.
         plan: batch sizes, threads, time and precision.
         workspace: a folder of this benchmark's own; holds the logs.
+        timeout_s: for one child; never more than what loading and measuring may take.
 
     Raises:
         InputError: two items have one id.
@@ -77,9 +81,8 @@ def benchmark(items: tuple[BenchItem, ...], inputs: Arrays, plan: Plan, workspac
         folder = workspace / f"run-{len(failures) + 1}"
         (folder / TURN_FILE).unlink(missing_ok=True)
         job = BenchJob(items=tuple(remaining), inputs=inputs_file, plan=plan)
-        answered = ask_child(
-            "tasks.bench.child", job.model_dump(mode="json"), workspace=folder, limits=_limits(plan, len(remaining))
-        )
+        limits = _limits(plan, len(remaining), timeout_s)
+        answered = ask_child("tasks.bench.child", job.model_dump(mode="json"), workspace=folder, limits=limits)
         if answered.value is not None:
             run = BenchmarkRun.model_validate(answered.value)
             return run.model_copy(update={"failures": failures | run.failures})
@@ -96,9 +99,9 @@ def _some_samples(inputs: Arrays, plan: Plan) -> Arrays:
     return {name: array[rows] for name, array in inputs.items()}
 
 
-def _limits(plan: Plan, items: int) -> Limits:
-    timeout_s = 60 + 3 * plan.seconds_cap + 2 * LOAD_TIMEOUT_S * items
-    return Limits(timeout_s=timeout_s, memory_mib=plan.memory_mib, threads=plan.threads)
+def _limits(plan: Plan, items: int, timeout_s: float) -> Limits:
+    enough_s = 60 + 3 * plan.seconds_cap + 2 * LOAD_TIMEOUT_S * items
+    return Limits(timeout_s=min(timeout_s, enough_s), memory_mib=plan.memory_mib, threads=plan.threads)
 
 
 def _running(turn: Path, items: list[BenchItem]) -> list[BenchItem]:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 from registry.records.optimization import CandidateResult, OptimizationConfig
@@ -53,12 +54,12 @@ class Measurement:
     _loads: list[float] = field(default_factory=list)
     """Seconds that one candidate took to load in each quick look, the child's own start among them."""
 
-    def screen(self, leader: Contestant | None, contestant: Contestant) -> BenchmarkRun:
+    def screen(self, leader: Contestant | None, contestant: Contestant, timeout_s: float) -> BenchmarkRun:
         """Take a quick look at one candidate beside the leader, at all batch sizes."""
         name = contestant.result.candidate.id[:12]
         items = (leader.item, contestant.item) if leader else (contestant.item,)
         started = time.monotonic()
-        run = self._run(items, SCREENING_SECONDS, 0.1, f"screening-{name}")
+        run = self._run(items, SCREENING_SECONDS, 0.1, f"screening-{name}", timeout_s)
         self._loads.append(max(0.0, time.monotonic() - started - SCREENING_SECONDS) / len(items))
         return run
 
@@ -81,7 +82,9 @@ class Measurement:
     def _load_s(self) -> float:
         return sum(self._loads) / len(self._loads) if self._loads else 0.0
 
-    def _run(self, items: tuple[BenchItem, ...], seconds: float, half_width: float, name: str) -> BenchmarkRun:
+    def _run(
+        self, items: tuple[BenchItem, ...], seconds: float, half_width: float, name: str, timeout_s: float = inf
+    ) -> BenchmarkRun:
         plan = Plan(
             batch_sizes=self.config.batch_sizes,
             threads=self.config.threads,
@@ -89,4 +92,4 @@ class Measurement:
             seconds_cap=seconds,
             half_width=half_width,
         )
-        return benchmark(items, self.inputs, plan, self.workspace / name)
+        return benchmark(items, self.inputs, plan, self.workspace / name, timeout_s)

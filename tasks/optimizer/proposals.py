@@ -159,7 +159,7 @@ class Proposals:
 
     def _outcome(self, result: CandidateResult) -> Outcome:
         if result.status in _ENDINGS or result.benchmark is None:
-            return Outcome(lossy=any(outcome.rule == FIDELITY for outcome in result.gate.refusals))
+            return Outcome(lossy={outcome.rule for outcome in result.gate.refusals} == {FIDELITY})
         axis = policy_axes(self._config.policy, self._config.latency_limit_ms)[0]
         limit = self._config.latency_limit_ms if self._config.policy is Policy.MAX_THROUGHPUT_UNDER_LATENCY else None
         largest = latency_at_largest_batch(result).latency_p50_ms.estimate

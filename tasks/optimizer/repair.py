@@ -7,7 +7,7 @@ from pathlib import Path
 
 from registry.digest import json_digest
 from registry.errors import CandidateError
-from registry.records.gate import Verdict
+from registry.records.gate import RuleOutcome, Verdict
 from registry.records.model import PluginConfig
 from registry.records.optimization import CandidateResult, CandidateStatus, Sensitivity
 from tasks.gates.rules import FIDELITY
@@ -156,8 +156,13 @@ def _refused_by_fidelity(result: CandidateResult) -> bool:
     return (
         result.status is CandidateStatus.REFUSED
         and {one.rule for one in refusals} == {FIDELITY}
-        and all(one.verdict is Verdict.FAIL for one in refusals)
+        and all(one.verdict is Verdict.FAIL or _may_pass(one) for one in refusals)
     )
+
+
+def _may_pass(outcome: RuleOutcome) -> bool:
+    """True if the set cannot tell, but is large enough that fewer losses would pass."""
+    return outcome.test is not None and outcome.test.samples >= outcome.test.samples_required
 
 
 def _carrying_most(errors: list[float]) -> int:

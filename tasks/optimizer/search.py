@@ -1,27 +1,22 @@
 """The search: build each candidate, hold it against the source, measure those that are right, choose one."""
 
-import shutil
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from math import inf
 
-from registry.digest import json_digest, tree_digest
+from registry.digest import tree_digest
 from registry.errors import CandidateError, InputError
 from registry.records.optimization import (
     Candidate,
     CandidateResult,
     CandidateStatus,
-    OptimizationConfig,
     OptimizationResult,
 )
 from tasks.bench.environment import environment, tool_versions
 from tasks.gates.metrics import check_metric
 from tasks.optimizer.base import Artifact
 from tasks.optimizer.budget import Budget
-from tasks.optimizer.build import Built, Workshop
-from tasks.optimizer.cache import Cache
+from tasks.optimizer.build import Built
 from tasks.optimizer.catalogue import catalogue_job
-from tasks.optimizer.dataset import Dataset, save_dataset
 from tasks.optimizer.ending import Ending
 from tasks.optimizer.history import History
 from tasks.optimizer.identity import Identity
@@ -33,29 +28,10 @@ from tasks.optimizer.pareto import policy_axes
 from tasks.optimizer.progress import OnEvent, Progress
 from tasks.optimizer.proposals import Proposals
 from tasks.optimizer.report import write_report
+from tasks.optimizer.request import SearchRequest, fill_workshop, request_digest
 from tasks.optimizer.source_code import code_digest
 from tasks.optimizer.space import Planned, planned_baseline
 from tasks.optimizer.standings import Standings
-
-
-@dataclass(frozen=True)
-class SearchRequest:
-    """What a search is given."""
-
-    source: Artifact
-    evaluation: Dataset
-    evaluation_digest: str
-    calibration: Dataset | None
-    calibration_digest: str | None
-    config: OptimizationConfig
-    out: Path
-    """The folder to write: new, empty, or of an earlier search. One that was interrupted is gone on with, of any other
-    one only the cache is used."""
-    cache: Path
-    history: Path | None = None
-    """The file of what candidates did in earlier searches; None: nothing is learned and nothing is kept."""
-    source_code: str | None = None
-    """``FILE.py:FUNCTION`` that makes the source as an ``nn.Module``; only on a user's own machine."""
 
 
 def optimize(request: SearchRequest, on_event: OnEvent) -> OptimizationResult:
@@ -105,9 +81,9 @@ class Search:
         job = catalogue_job(request.config, request.source)
         self.planned_baseline = planned_baseline(request.source.format, request.config, identity)
         self.output = Output(request.out)
-        self.journal = Journal(self.output.folder, _digest(request, identity))
+        self.journal = Journal(self.output.folder, request_digest(request, identity))
         self.budget = Budget(request.config, self.journal.seconds)
-        self.workshop = _workshop(request, self.output, identity)
+        self.workshop = fill_workshop(request, self.output.folder, identity)
         self.progress = Progress(self.output, on_event)
         self.standings = Standings(request.config)
         self.measurement = Measurement(request.config, request.evaluation.inputs, self.output.folder / "measurements")
@@ -138,6 +114,7 @@ class Search:
                 self._take_over(earlier)
             else:
                 self._enter(Contestant(result, built.artifact))
+                self.journal.end(self.progress.of(planned), self.budget.seconds_used)
         self.baseline = Contestant(self.progress.of(planned), built.artifact)
 
     def next(self) -> Planned | None:
@@ -172,6 +149,8 @@ class Search:
             with self.budget.on("first looks"):
                 self._enter(Contestant(judged, built.artifact))
         ended = self.progress.of(planned)
+        if ended.status is CandidateStatus.SKIPPED:
+            return
         self.journal.end(ended, self.budget.seconds_used)
         self.proposals.learn(ended, time.monotonic() - started)
 
@@ -248,8 +227,14 @@ class Search:
         self.progress.tell(contestant.result)
         if contestant.result.status is not CandidateStatus.BUILT:
             return
-        run = self.measurement.screen(self.standings.leader, contestant)
+        leader = self.standings.leader
+        timeout_s = max(1.0, self.budget.build_seconds) if leader else inf
+        run = self.measurement.screen(leader, contestant, timeout_s)
         failure = run.failures.get(contestant.result.candidate.id)
+        if failure and self.budget.build_seconds <= 0:
+            spent = self.budget.spent("while it was measured")
+            self.progress.end(contestant.result, CandidateStatus.SKIPPED, spent)
+            return
         if failure:
             self.progress.end(contestant.result, CandidateStatus.FAILED, f"could not be measured: {failure}")
             return
@@ -260,38 +245,3 @@ class Search:
         leader = self.standings.leader
         if leader:
             self.output.write_best(leader.result, leader.artifact)
-
-
-def _digest(request: SearchRequest, identity: Identity) -> str:
-    """Digest of all that decides what a search finds, but not of the time that it may take."""
-    return json_digest(
-        {
-            "source": identity.source,
-            "source_code": identity.source_code,
-            "evaluation": request.evaluation_digest,
-            "calibration": request.calibration_digest,
-            "config": request.config.model_dump(mode="json", exclude={"budget_minutes"}),
-            "environment": environment().digest,
-        }
-    )
-
-
-def _workshop(request: SearchRequest, output: Output, identity: Identity) -> Workshop:
-    """Copy source and sets below the output folder, so that every candidate can be reproduced from it alone."""
-    inputs = output.folder / "inputs"
-    shutil.rmtree(inputs, ignore_errors=True)
-    shutil.copytree(request.source.folder, inputs / "source")
-    evaluation, calibration = inputs / "evaluation.npz", inputs / "calibration.npz"
-    save_dataset(Dataset(request.evaluation.inputs), evaluation)
-    if request.calibration is not None:
-        save_dataset(Dataset(request.calibration.inputs), calibration)
-    return Workshop(
-        source=Artifact(inputs / "source", request.source.format, request.source.signature),
-        evaluation=evaluation,
-        evaluation_digest=request.evaluation_digest,
-        calibration=calibration if request.calibration is not None else None,
-        config=request.config,
-        identity=identity,
-        cache=Cache(request.cache),
-        source_code=request.source_code,
-    )

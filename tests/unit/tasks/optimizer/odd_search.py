@@ -21,7 +21,8 @@ from tasks.optimizer.catalogue_child import describe_plugins
 from tasks.optimizer.child import run_candidate
 from tasks.optimizer.dataset import Dataset
 from tasks.optimizer.isolation import Limits
-from tasks.optimizer.search import SearchRequest, optimize
+from tasks.optimizer.request import SearchRequest
+from tasks.optimizer.search import optimize
 
 SPEEDS_MS = {"quick": 0.5, "slow": 2.0}
 BENCHMARKED: list[list[str]] = []
@@ -41,7 +42,9 @@ class Run:
         return next(one for one in self.result.candidates if name in {step.name for step in one.candidate.recipe})
 
 
-def made_up_benchmark(items: tuple[BenchItem, ...], inputs: Arrays, plan: Plan, workspace: Path) -> BenchmarkRun:
+def made_up_benchmark(
+    items: tuple[BenchItem, ...], inputs: Arrays, plan: Plan, workspace: Path, timeout_s: float
+) -> BenchmarkRun:
     """Figures that follow from a file in the artifact's folder; everything else takes 1 ms."""
     BENCHMARKED.append([item.id for item in items])
     return BenchmarkRun(figures={item.id: figures(item, plan) for item in items})
