@@ -9,7 +9,7 @@ import socket
 import sys
 from pathlib import Path
 
-from tasks.optimizer.confined_job import run_job
+from tasks.optimizer.confined_job import Inherited, run_job
 from tasks.optimizer.process_request import Ended, ProcessRequest, receive
 from tasks.optimizer.settings import environment_names
 from tasks.optimizer.warden import watch
@@ -21,7 +21,7 @@ def run_alone(request: ProcessRequest) -> str:
     parent = os.getpid()
     job = os.fork()
     if not job:
-        run_job(request, parent, environment_names())
+        run_job(request, parent, Inherited(environment_names(), str(Path.home())))
     with asker, warden:
         watch(request, job, warden)
         receive(asker)

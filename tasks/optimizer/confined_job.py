@@ -6,9 +6,12 @@ import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib import invalidate_caches
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 from tasks.optimizer.confinement import PR_SET_PDEATHSIG, confine, control_process
@@ -16,13 +19,25 @@ from tasks.optimizer.process_request import ProcessRequest
 from tasks.optimizer.settings import replace_environment
 
 
-def run_job(request: ProcessRequest, warden: int, server_environment: frozenset[str]) -> NoReturn:
+@dataclass(frozen=True)
+class Inherited:
+    """What a fork has from the server, and a fresh process would not have."""
+
+    environment: frozenset[str]
+    """Names of the variables that the server was started with; what an import has set stays."""
+    home: str
+    """The server's home and temporary folder."""
+    paths: tuple[tuple[ModuleType, str], ...] = ()
+    """Constants of modules below that home: libraries make paths when they are imported."""
+
+
+def run_job(request: ProcessRequest, warden: int, inherited: Inherited) -> NoReturn:
     """Make of this process, a fork of the server, what a fresh one would be, and run the job in it to its end.
 
     Args:
         request: the job.
         warden: the parent; with it ends this process.
-        server_environment: names of the variables that the server was started with; what an import has set stays.
+        inherited: what is taken off.
     """
     control_process(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != warden:
@@ -30,7 +45,7 @@ def run_job(request: ProcessRequest, warden: int, server_environment: frozenset[
     os.setsid()
     _redirect(Path(request.log))
     os.chdir(request.workspace)
-    _set_environment(request.environment, server_environment)
+    _set_environment(request.environment, inherited)
     _set_threads(request.threads)
     _run_and_exit(request)
 
@@ -75,12 +90,25 @@ def _redirect(log: Path) -> None:
     os.close(stream)
 
 
-def _set_environment(environment: dict[str, str], server_environment: frozenset[str]) -> None:
-    replace_environment(server_environment, environment)
+def _set_environment(environment: dict[str, str], inherited: Inherited) -> None:
+    home = environment["HOME"]
+    replace_environment(inherited.environment, environment, (inherited.home, home))
+    for module, name in inherited.paths:
+        setattr(module, name, getattr(module, name).replace(inherited.home, home))
     tempfile.tempdir = None
     search = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path]
     sys.path[:0] = search
     invalidate_caches()
+
+
+def constants_below(home: str, modules: Iterable[ModuleType]) -> tuple[tuple[ModuleType, str], ...]:
+    """Return the constants of modules that are paths below a folder."""
+    return tuple(
+        (module, name)
+        for module in modules
+        for name, value in list(vars(module).items())
+        if type(value) is str and value.startswith(home)  # no isinstance: some values import more when looked at
+    )
 
 
 def _set_threads(threads: int) -> None:

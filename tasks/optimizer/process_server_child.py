@@ -16,10 +16,11 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from tasks.optimizer.confined_job import run_job
+from tasks.optimizer.confined_job import Inherited, constants_below, run_job
 from tasks.optimizer.confinement import PR_SET_CHILD_SUBREAPER, control_process
 from tasks.optimizer.process_request import MESSAGE_BYTES, Importing, ProcessRequest, decode, encode
 from tasks.optimizer.settings import environment_names
@@ -60,7 +61,9 @@ class Server:
         """
         self._control = control
         self._tried = set(left_out)
-        self._environment = environment_names()
+        self._home = str(Path.home())
+        self._inherited = Inherited(environment_names(), self._home)
+        self._seen: set[str] = set()
         self._wardens: set[int] = set()
 
     def serve(self) -> None:
@@ -106,12 +109,19 @@ class Server:
         self._tell(Importing(module=module, done=True))
 
     def _fork(self, request: ProcessRequest, asker: socket.socket) -> None:
+        self._note_paths()
         warden = os.fork()
         if warden:
             self._wardens.add(warden)
             return
         self._control.close()
-        _be_warden(request, asker, self._environment)
+        _be_warden(request, asker, self._inherited)
+
+    def _note_paths(self) -> None:
+        new = {name: module for name, module in sys.modules.items() if name not in self._seen}
+        self._seen.update(new)
+        found = constants_below(self._home, new.values())
+        self._inherited = replace(self._inherited, paths=self._inherited.paths + found)
 
     def _reap(self) -> None:
         """Take leave of wardens that ended, and end what is left of jobs whose warden was killed."""
@@ -131,14 +141,14 @@ class Server:
             self._control.send(encode(message), socket.MSG_DONTWAIT)
 
 
-def _be_warden(request: ProcessRequest, asker: socket.socket, environment: frozenset[str]) -> NoReturn:
+def _be_warden(request: ProcessRequest, asker: socket.socket, inherited: Inherited) -> NoReturn:
     try:
         os.setsid()
         warden = os.getpid()
         job = os.fork()
         if not job:
             asker.close()
-            run_job(request, warden, environment)
+            run_job(request, warden, inherited)
         watch(request, job, asker)
     finally:
         os._exit(0)

@@ -38,10 +38,12 @@ def environment_names() -> frozenset[str]:
     return frozenset(os.environ)
 
 
-def replace_environment(names: frozenset[str], environment: dict[str, str]) -> None:
-    """Take variables out of this process's environment and put others in."""
+def replace_environment(names: frozenset[str], environment: dict[str, str], home: tuple[str, str]) -> None:
+    """Take variables out of this process's environment and put others in; what stays moves from a home to another."""
     for name in names:
         os.environ.pop(name, None)
+    old, new = home
+    os.environ.update({name: value.replace(old, new) for name, value in os.environ.items() if old in value})
     os.environ.update(environment)
 
 

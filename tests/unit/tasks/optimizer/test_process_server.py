@@ -152,6 +152,15 @@ def test_an_import_is_done_once_for_all_jobs(
         assert server.run(job(body, "large", name=name)) == NO_RESULT
 
 
+def test_paths_made_by_an_import_are_the_jobs_own(
+    server: ProcessServer, job: Callable[..., ProcessRequest], modules: Path
+) -> None:
+    text = "import os, tempfile\nFOLDER = tempfile.gettempdir() + '/cache'\nos.environ['MADE'] = FOLDER"
+    (modules / "library.py").write_text(text)
+    body = "import library\nassert library.FOLDER == os.environ['MADE'] == str(here / 'cache')"
+    assert server.run(job(body, "library")) == NO_RESULT
+
+
 def test_jobs_of_several_threads_run_side_by_side(
     server: ProcessServer, job: Callable[..., ProcessRequest], tmp_path: Path
 ) -> None:
