@@ -38,7 +38,7 @@ class LatencyFigures(Record):
     latency_p99_ms: Interval
     throughput_per_s: Interval = Field(description="Samples a second, one call at a time.")
     energy_mj: Interval | None = Field(
-        default=None, description="Millijoules of the processor package a call; None where the machine does not tell."
+        default=None, description="Millijoules of the whole processor a call; None where the machine does not tell."
     )
 
 
@@ -73,3 +73,4 @@ class Environment(Record):
     system: str = Field(description="Kernel name, release and architecture.")
     python: str
     libraries: dict[str, str] = Field(description="Versions of the libraries that build and run candidates.")
+    energy: str = Field(default="", description="Where energy is read, or why it is not measured.")

@@ -105,7 +105,10 @@ def _turn_file(path: Path, ids: list[str]) -> Callable[[str], None]:
 def _figures(item: BenchItem, series: tuple[Series, ...], memory_mib: float, plan: Plan) -> Benchmark:
     return Benchmark(
         threads=plan.threads,
-        latency=tuple(latency_figures(one.batch_size, one.latency_ms[item.id], seed=plan.seed) for one in series),
+        latency=tuple(
+            latency_figures(one.batch_size, one.latency_ms[item.id], one.energy_mj.get(item.id), seed=plan.seed)
+            for one in series
+        ),
         peak_memory_mib=memory_mib,
         size_bytes=sum(path.stat().st_size for path in item.folder.rglob("*") if path.is_file()),
     )

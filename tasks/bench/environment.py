@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from registry.records.benchmark import Environment
+from tasks.bench.energy import energy_source
 
 LIBRARIES = (
     "burnish",
@@ -41,6 +42,7 @@ def environment() -> Environment:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         libraries=tool_versions(),
+        energy=energy_source(),
     )
 
 

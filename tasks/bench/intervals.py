@@ -23,15 +23,22 @@ CALLS_FOR_P99 = 299
 Floats = npt.NDArray[np.float64]
 
 
-def latency_figures(batch_size: int, latency_ms: Floats, *, seed: int = 0) -> LatencyFigures:
+def latency_figures(
+    batch_size: int, latency_ms: Floats, energy_mj: Floats | None = None, *, seed: int = 0
+) -> LatencyFigures:
     """Return the figures of one session at one batch size.
 
     Args:
         batch_size: samples a call.
         latency_ms: [rounds, calls], the time of each call.
+        energy_mj: [rounds], the energy of all calls of a round, where the machine tells it.
         seed: of the bootstrap.
     """
     draws = resampled_rounds(len(latency_ms), seed=seed)
+    energy = None
+    if energy_mj is not None:
+        calls = latency_ms.shape[1]
+        (energy,) = intervals(energy_mj, draws, lambda used: (float(np.mean(used)) / calls,))
     p50, p99, throughput = intervals(latency_ms, draws, lambda calls: _statistics(calls, batch_size))
     return LatencyFigures(
         batch_size=batch_size,
@@ -39,6 +46,7 @@ def latency_figures(batch_size: int, latency_ms: Floats, *, seed: int = 0) -> La
         latency_p50_ms=p50,
         latency_p99_ms=p99,
         throughput_per_s=throughput,
+        energy_mj=energy,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from registry.records.base import Record
 from registry.records.model import Signature
 from serving.runtime import Arrays, Session
+from tasks.bench.energy import Meter, find_meter
 from tasks.bench.intervals import CALLS_FOR_P99, Floats, resampled_rounds
 
 TURN_MS = 10.0
@@ -51,6 +52,8 @@ class Series:
     batch_size: int
     latency_ms: dict[str, Floats]
     """By session: [rounds, calls]."""
+    energy_mj: dict[str, Floats]
+    """By session: [rounds], of all calls of a turn; empty where the machine does not tell."""
 
 
 def measured_batch_sizes(signature: Signature, asked: tuple[int, ...]) -> tuple[int, ...]:
@@ -74,11 +77,13 @@ def interleaved(
     signature = next(iter(sessions.values())).signature
     sizes = measured_batch_sizes(signature, plan.batch_sizes)
     generator = np.random.default_rng(plan.seed)
+    meter = find_meter()
     series = []
     for size in sizes:
         feeds = [_draw(inputs, size, generator) for _ in range(VARIANTS)]
         deadline = time.monotonic() + plan.seconds_cap / len(sizes)
-        series.append(_Turns(sessions, feeds, generator, on_turn).measure(size, deadline, plan.half_width))
+        turns = _Turns(sessions, feeds, generator, on_turn, None if isinstance(meter, str) else meter)
+        series.append(turns.measure(size, deadline, plan.half_width))
     return tuple(series)
 
 
@@ -96,19 +101,28 @@ class _Turns:
     feeds: list[Arrays]
     generator: np.random.Generator
     on_turn: Callable[[str], None]
+    meter: Meter | None
 
     def measure(self, batch_size: int, deadline: float, half_width: float) -> Series:
         calls = {name: self._calls_a_turn(name) for name in self.sessions}
         rows: dict[str, list[Floats]] = {name: [] for name in self.sessions}
+        energy: dict[str, list[float]] = {name: [] for name in self.sessions} if self.meter else {}
         rounds = 0
         while rounds < MIN_ROUNDS or time.monotonic() < deadline:
             for name in self.generator.permutation(list(self.sessions)):
-                rows[name].append(self._turn(name, self.feeds[rounds % len(self.feeds)], calls[name]))
+                times, used_mj = self._turn(name, self.feeds[rounds % len(self.feeds)], calls[name])
+                rows[name].append(times)
+                if energy:
+                    energy[name].append(used_mj)
             rounds += 1
             look = rounds >= ENOUGH_ROUNDS and rounds % _ROUNDS_BETWEEN_LOOKS == 0
             if look and all(_precise(found, half_width) for found in rows.values()):
                 break
-        return Series(batch_size, {name: np.stack(found) for name, found in rows.items()})
+        return Series(
+            batch_size=batch_size,
+            latency_ms={name: np.stack(found) for name, found in rows.items()},
+            energy_mj={name: np.array(found) for name, found in energy.items()},
+        )
 
     def _calls_a_turn(self, name: str) -> int:
         """Warm a session up and return how many calls fill a turn."""
@@ -118,13 +132,16 @@ class _Turns:
             times.extend(_time_calls(self.sessions[name], self.feeds[len(times) % len(self.feeds)], 1))
         return int(np.clip(TURN_MS / np.median(times), 1, MAX_CALLS_A_TURN))
 
-    def _turn(self, name: str, feed: Arrays, calls: int) -> Floats:
+    def _turn(self, name: str, feed: Arrays, calls: int) -> tuple[Floats, float]:
+        """The time of each call in milliseconds, and the energy of all in millijoules, 0 without a meter."""
         self.on_turn(name)
         session = self.sessions[name]
         session.run(feed)  # brings the session's weights back into the caches, not timed
         gc.disable()
         try:
-            return _time_calls(session, feed, calls)
+            before = self.meter.read() if self.meter else ()
+            times = _time_calls(session, feed, calls)
+            return times, self.meter.used_mj(before, self.meter.read()) if self.meter else 0.0
         finally:
             gc.enable()
 
