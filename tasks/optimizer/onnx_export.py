@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 import torch
 from torch.export import ExportedProgram
@@ -20,6 +22,9 @@ OPSET = 20
 """The newest that both exporters write."""
 _MAX_SINGLE_FILE_BYTES = 2**31 - 2**24
 """Protobuf ends at 2 GiB; beyond it the weights go to a file beside the graph."""
+
+_MATRIX = 2
+_IN_NUMPY = (torch.float16, torch.float32, torch.float64)
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +52,7 @@ def write_onnx(
     _check_names(model.graph, signature)
     _keep_names_apart(model.graph)
     _forget_source_code(model)
+    _name_transposed_weights(model.graph, program)
     model.metadata_props["exporter"] = used
     weights = sum(tensor.nbytes for tensor in (*program.state_dict.values(), *program.tensor_constants.values()))
     ir.save(model, file, external_data=f"{file.name}.data" if weights > _MAX_SINGLE_FILE_BYTES else None)
@@ -102,6 +108,26 @@ def _forget_source_code(model: ir.Model) -> None:
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
         node.doc_string = None
+
+
+def _name_transposed_weights(graph: ir.Graph, program: ExportedProgram) -> None:
+    """Give a weight that the exporter transposed its parameter's name again, so that its layer can be found by it."""
+    transposed = {
+        name: tensor.detach().T.numpy()
+        for name, tensor in program.state_dict.items()
+        if tensor.dim() == _MATRIX and tensor.dtype in _IN_NUMPY and name not in graph.initializers
+    }
+    for value in list(graph.initializers.values()):
+        stored = value.const_value.numpy() if value.const_value is not None else np.empty(0)
+        found = next((name for name, weight in transposed.items() if _same(weight, stored)), None)
+        if found is not None:
+            module, dot, leaf = found.rpartition(".")
+            value.name = f"{module}{dot}transposed_{leaf}"
+            del transposed[found]
+
+
+def _same(one: npt.NDArray[np.generic], other: npt.NDArray[np.generic]) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype and np.array_equal(one, other)
 
 
 def _values(graph: ir.Graph) -> Iterator[ir.Value]:

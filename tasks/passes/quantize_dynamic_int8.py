@@ -1,19 +1,18 @@
 """Dynamic int8 for ONNX Runtime: int8 weights, activations quantized as they come; no calibration."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from pydantic import Field
 
-from registry.errors import CandidateError
+from registry.plugins import knob
 from registry.records.model import ArtifactFormat
 from tasks.optimizer.base import Artifact, Pass, PassContext, Stage
-from tasks.optimizer.onnx_preparation import nodes_of_layers, operators, prepare
+from tasks.optimizer.onnx_preparation import quantize_graph
 
 _OPERATORS = ("MatMul", "Attention", "LSTM")
-_QUANTIZED = frozenset({"MatMulInteger", "QAttention", "DynamicQuantizeLSTM"})
+_MADE = frozenset({"MatMulInteger", "QAttention", "DynamicQuantizeLSTM"})
 
 
 class QuantizeDynamicInt8(Pass):
@@ -30,6 +29,9 @@ class QuantizeDynamicInt8(Pass):
     produces: ClassVar[ArtifactFormat] = ArtifactFormat.ONNX
     suits: ClassVar[frozenset[str] | None] = frozenset({"onnxruntime"})
 
+    per_channel: bool = knob(
+        True, search=(True, False), description="A scale for each output channel of a weight, or one for the weight."
+    )
     excluded_layers: tuple[str, ...] = Field(
         default=(), description="Layers that stay in float: names of ONNX nodes or paths of modules."
     )
@@ -40,19 +42,15 @@ class QuantizeDynamicInt8(Pass):
         Raises:
             CandidateError: an excluded layer is not in the graph, or nothing could be quantized.
         """
-        produced = Artifact(context.workspace, self.produces, artifact.signature)
-        with TemporaryDirectory(dir=context.workspace) as temporary:
-            prepared = Path(temporary) / "prepared.onnx"
-            prepare(artifact.file, prepared)
-            quantize_dynamic(
-                prepared,
-                produced.file,
-                op_types_to_quantize=list(_OPERATORS),
-                per_channel=True,
-                reduce_range=False,
-                weight_type=QuantType.QInt8,
-                nodes_to_exclude=nodes_of_layers(prepared, self.excluded_layers),
-            )
-        if not operators(produced.file) & _QUANTIZED:
-            raise CandidateError("the graph has no matrix product with constant weights and no LSTM to quantize")
-        return produced
+        return quantize_graph(artifact, context, self.excluded_layers, _MADE, self._quantize)
+
+    def _quantize(self, prepared: Path, target: Path, excluded: list[str]) -> None:
+        quantize_dynamic(
+            prepared,
+            target,
+            op_types_to_quantize=list(_OPERATORS),
+            per_channel=self.per_channel,
+            reduce_range=False,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=excluded,
+        )
