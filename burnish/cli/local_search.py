@@ -1,6 +1,7 @@
 """A search on files alone: take the model in, check its sets, search, and show how it goes."""
 
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -38,9 +39,20 @@ def run(
     *,
     source_code: str | None,
     history: Path,
+    started: float,
     quiet: bool,
 ) -> OptimizationResult:
     """Search, and show how it goes unless it shall be quiet.
+
+    Args:
+        model: the user's file.
+        files: the sets.
+        config: what the search shall do.
+        out: the folder to write.
+        source_code: ``FILE.py:FUNCTION``.
+        history: the file of what earlier searches found.
+        started: when the command began, by the monotonic clock: its budget began then.
+        quiet: show nothing.
 
     Raises:
         InputError: the model, a set or the request cannot be used.
@@ -48,7 +60,7 @@ def run(
     with (
         tempfile.TemporaryDirectory() as temporary,
         ThreadPoolExecutor(max_workers=1) as pool,
-        _watched(config, quiet=quiet) as on_event,
+        _watched(config, time.monotonic() - started, quiet=quiet) as on_event,
     ):
         # Great Expectations takes seconds to import: meanwhile a child opens the model.
         quality = pool.submit(import_module, "monitoring.quality")
@@ -64,6 +76,7 @@ def run(
             out=out,
             cache=out / "cache",
             history=history,
+            used_s=time.monotonic() - started,
             source_code=source_code,
         )
         return optimize(request, on_event)
@@ -86,12 +99,12 @@ def _load_sets(source: Artifact, files: SetFiles, quality: Future[ModuleType]) -
 
 
 @contextmanager
-def _watched(config: OptimizationConfig, *, quiet: bool) -> Iterator[OnEvent]:
+def _watched(config: OptimizationConfig, used_s: float, *, quiet: bool) -> Iterator[OnEvent]:
     console = Console()
     if quiet:
         yield lambda result: None
     elif console.is_terminal:
-        with Board(console, 60 * config.budget_minutes) as board:
+        with Board(console, 60 * config.budget_minutes - used_s) as board:
             yield board.show
     else:
         yield show_lines

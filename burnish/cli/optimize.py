@@ -1,5 +1,6 @@
 """``burnish optimize``: find the fastest right version of a model on files alone, without a stack."""
 
+import time
 from importlib import import_module
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def optimize(  # noqa: PLR0913 - one parameter an option
     The folder holds the best artifact so far at every moment, every candidate as JSON and the report page. Run it again
     with the same folder to go on after an interruption. Exit code 1: nothing passed the gate.
     """
+    started = time.monotonic()
     sizes = batch_sizes.split(",") if batch_sizes else None
     overrides = {"budget_minutes": budget, "policy": policy, "threads": threads, "batch_sizes": sizes}
     asked = parse_config(read_config(config, **overrides))
@@ -66,7 +68,7 @@ def optimize(  # noqa: PLR0913 - one parameter an option
     search = import_module("burnish.cli.local_search")
     sets = search.SetFiles(evaluation, calibration)
     result: OptimizationResult = search.run(
-        model, sets, asked, out, source_code=code, history=history_file(), quiet=as_json
+        model, sets, asked, out, source_code=code, history=history_file(), started=started, quiet=as_json
     )
     if as_json:
         click.echo(result.model_dump_json(indent=2))

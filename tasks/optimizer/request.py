@@ -30,6 +30,8 @@ class SearchRequest:
     cache: Path
     history: Path | None = None
     """The file of what candidates did in earlier searches; None: nothing is learned and nothing is kept."""
+    used_s: float = 0.0
+    """Seconds of the budget that were used before the search, to take the model in."""
     source_code: str | None = None
     """``FILE.py:FUNCTION`` that makes the source as an ``nn.Module``; only on a user's own machine."""
 

@@ -1,6 +1,7 @@
 """The search: build each candidate, hold it against the source, measure those that are right, choose one."""
 
 import time
+from dataclasses import replace
 from math import inf
 
 from registry.digest import tree_digest
@@ -17,9 +18,11 @@ from tasks.optimizer.base import Artifact
 from tasks.optimizer.budget import Budget
 from tasks.optimizer.build import Built
 from tasks.optimizer.catalogue import catalogue_job
+from tasks.optimizer.divergence import explained
 from tasks.optimizer.ending import Ending
 from tasks.optimizer.history import History
 from tasks.optimizer.identity import Identity
+from tasks.optimizer.isolation import Limits
 from tasks.optimizer.journal import Journal
 from tasks.optimizer.judging import Reference
 from tasks.optimizer.measurement import Contestant, Measurement
@@ -32,6 +35,9 @@ from tasks.optimizer.request import SearchRequest, fill_workshop, request_digest
 from tasks.optimizer.source_code import code_digest
 from tasks.optimizer.space import Planned, planned_baseline
 from tasks.optimizer.standings import Standings
+
+_EXPLANATION_S, _EXPLANATION_SHARE = 20.0, 0.05
+"""What naming the layer where a candidate goes astray may take, of the time left to build too."""
 
 
 def optimize(request: SearchRequest, on_event: OnEvent) -> OptimizationResult:
@@ -82,7 +88,7 @@ class Search:
         self.planned_baseline = planned_baseline(request.source.format, request.config, identity)
         self.output = Output(request.out)
         self.journal = Journal(self.output.folder, request_digest(request, identity))
-        self.budget = Budget(request.config, self.journal.seconds)
+        self.budget = Budget(request.config, self.journal.seconds + request.used_s)
         self.workshop = fill_workshop(request, self.output.folder, identity)
         self.progress = Progress(self.output, on_event)
         self.standings = Standings(request.config)
@@ -147,7 +153,7 @@ class Search:
             self.progress.end(result, CandidateStatus.FAILED, str(error))
         else:
             with self.budget.on("first looks"):
-                self._enter(Contestant(judged, built.artifact))
+                self._enter(Contestant(self._explained(planned, judged, built.artifact), built.artifact))
         ended = self.progress.of(planned)
         if ended.status is CandidateStatus.SKIPPED:
             return
@@ -197,10 +203,11 @@ class Search:
         """Tell of each chain that was not tried, with the reason."""
         if not self._open:
             self._begin()
+        known = {result.candidate.id for result in self.progress.results}
         for planned, reason in self.proposals.rest():
-            self.progress.announce(planned)
-            words = reason or (self.budget.spent("before its turn") if self.budget.build_seconds <= 0 else self._ended)
-            self.progress.end(self.progress.of(planned), CandidateStatus.SKIPPED, words)
+            if planned.candidate.id not in known:  # cut at the end of the budget, it has its own reason
+                spent = self.budget.spent("before its turn") if self.budget.build_seconds <= 0 else self._ended
+                self.progress.announce(replace(planned, skip=reason or spent))
 
     def _earlier(self, candidate: Candidate) -> CandidateResult | None:
         """What an interrupted run found out about a candidate, if it is the same still, and its bytes too."""
@@ -218,6 +225,15 @@ class Search:
             folder = self.output.candidate_folder(earlier.candidate) / "artifact"
             self.standings.add(Contestant(earlier, Artifact(folder, earlier.artifact.format, earlier.signature)))
             self._keep_best()
+
+    def _explained(self, planned: Planned, judged: CandidateResult, product: Artifact) -> CandidateResult:
+        """Name the layer where a refused candidate goes astray; of a repair it is known."""
+        timeout_s = min(_EXPLANATION_S, _EXPLANATION_SHARE * self.budget.build_seconds)
+        if planned.repairs or timeout_s <= 0:
+            return judged
+        limits = Limits(timeout_s, self.config.candidate_memory_mib)
+        workspace = self.output.candidate_folder(planned.candidate) / "divergence"
+        return explained(judged, product, self.workshop, workspace, limits)
 
     def _build(self, candidate: Candidate, timeout_s: float) -> Built:
         return self.workshop.build(candidate, self.output.candidate_folder(candidate), timeout_s)
