@@ -5,11 +5,16 @@ from pathlib import Path
 from registry.errors import CandidateError
 from registry.records.base import Record
 from registry.records.model import ArtifactFormat, PluginConfig
+from registry.records.optimization import CandidateResult
 from serving.runtime import Arrays
+from tasks.gates.rules import FIDELITY
 from tasks.optimizer.base import Artifact
+from tasks.optimizer.build import Workshop
 from tasks.optimizer.dataset import Dataset, save_dataset
+from tasks.optimizer.evaluate import load_arrays
 from tasks.optimizer.isolation import Limits, run_child
 from tasks.optimizer.job import PlacedArtifact
+from tasks.optimizer.sensitivity import kept_float_graph
 
 DIVERGENCE_CHILD = "tasks.optimizer.divergence_child"
 _GRAPHS = frozenset({ArtifactFormat.ONNX, ArtifactFormat.OPENVINO_IR})
@@ -63,3 +68,28 @@ def first_diverging_layer(
         return None
     layer = value["layer"]
     return str(layer) if layer else None
+
+
+def explained(
+    result: CandidateResult, product: Artifact, workshop: Workshop, workspace: Path, limits: Limits
+) -> CandidateResult:
+    """Return a result that rule fidelity refused with its first diverging layer; any other as it is.
+
+    The layer is told for the worst sample. It is a diagnosis: where it fails, the result stays what it was.
+
+    Args:
+        result: a judged candidate.
+        product: its artifact.
+        workshop: has the source and the evaluation set.
+        workspace: a folder of this work's own.
+        limits: of the child.
+    """
+    comparison = result.comparison
+    if comparison is None or all(outcome.rule != FIDELITY for outcome in result.gate.refusals):
+        return result
+    source = kept_float_graph(workshop.source, workshop.cache, workshop.identity)
+    worst = slice(comparison.sample, comparison.sample + 1)
+    sample = {name: value[worst] for name, value in load_arrays(workshop.evaluation).items()}
+    layer = first_diverging_layer(source, product, result.candidate.runtime, sample, workspace, limits)
+    told = comparison.model_copy(update={"first_diverging_layer": layer})
+    return result.model_copy(update={"comparison": told})

@@ -2,6 +2,7 @@
 
 from collections import deque
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -38,11 +39,16 @@ def compare_layers(job_json: dict[str, Any], workspace: Path) -> dict[str, Any]:
         CandidateError: source or product cannot be run with its inner values shown.
     """
     job = DivergenceJob.model_validate(job_json)
+    with TemporaryDirectory(dir=workspace) as temporary:  # copies of the model, three of them
+        return {"layer": _compare(job, Path(temporary))}
+
+
+def _compare(job: DivergenceJob, workspace: Path) -> str | None:
     source, product = job.source.artifact, job.product.artifact
     model = float_graph(source, workspace)
     shown = show_values(product, _float_values(model.graph), workspace / "product")
     if not shown.names:
-        return {"layer": None}
+        return None
     reference = Artifact(workspace / "reference", ArtifactFormat.ONNX, source.signature)
     reference.folder.mkdir()
     onnx.save(model, reference.file)
@@ -50,8 +56,8 @@ def compare_layers(job_json: dict[str, Any], workspace: Path) -> dict[str, Any]:
     wanted = _run(_REFERENCE, show_values(reference, tuple(shown.names), workspace / "source"), sample)
     found = _run(job.runtime, shown, sample)
     if any(found[name].shape != value.shape for name, value in wanted.items()):
-        return {"layer": None}
-    return {"layer": _first(model.graph, {name: _error(value, found[name]) for name, value in wanted.items()})}
+        return None
+    return _first(model.graph, {name: _error(value, found[name]) for name, value in wanted.items()})
 
 
 def _float_values(graph: GraphProto) -> tuple[str, ...]:

@@ -54,6 +54,8 @@ def test_fidelity_refuses_plain_int8_that_loses_more_than_the_margin(result: Opt
     assert plain.candidate.label == "export_onnx > quantize_static_int8 @ onnxruntime"
     assert plain.score is not None
     assert plain.score.estimate < result.baseline.score.estimate - 0.02
+    assert plain.comparison is not None
+    assert plain.comparison.first_diverging_layer in RUINED
 
 
 def test_the_layers_that_were_ruined_cost_most(result: OptimizationResult) -> None:
