@@ -11,6 +11,7 @@ import numpy.typing as npt
 from burnish.errors import InputError
 
 LABEL = "label"
+SLICE = "slice"
 Array = npt.NDArray[np.generic]
 
 
@@ -18,8 +19,8 @@ def write_dataset(data: Any, input_names: Sequence[str], kind: str, folder: Path
     """Return the file of a set: the given path, or ``<kind>.npz`` in a folder, written from arrays.
 
     Args:
-        data: a path; a dict of arrays by input name, with ``label`` where there are labels; a pair (inputs, labels);
-            or one array, for a model with one input.
+        data: a path; a dict of arrays by input name, with ``label`` where there are labels and ``slice`` where samples
+            belong to named parts; a pair (inputs, labels); or one array, for a model with one input.
         input_names: the model's inputs, in order.
         kind: ``evaluation`` or ``calibration``.
         folder: where to write.
@@ -59,13 +60,13 @@ def _array(value: Any, name: str, kind: str) -> Array:  # noqa: ANN401
         array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
     except (TypeError, ValueError) as error:
         raise InputError(f"{kind}: {name} is not an array: {error}") from error
-    if array.dtype.kind not in "biuf" or array.ndim == 0:
+    if array.dtype.kind not in ("biuUS" if name == SLICE else "biuf") or array.ndim == 0:
         raise InputError(f"{kind}: {name} must be an array of numbers with axis 0 the samples, not {array.dtype}")
     return array
 
 
 def _check(arrays: Mapping[str, Array], input_names: Sequence[str], kind: str) -> None:
-    given, wanted = arrays.keys() - {LABEL}, set(input_names)
+    given, wanted = arrays.keys() - ({LABEL, SLICE} - set(input_names)), set(input_names)
     if given != wanted:
         raise InputError(f"{kind}: has {sorted(given)}, but the model's inputs are {list(input_names)}")
     lengths = {name: len(array) for name, array in arrays.items()}

@@ -6,7 +6,6 @@ from benchmarks import depthwise
 from benchmarks.evidence.simulations import Found
 from benchmarks.goals import Goal
 
-
 UNMEASURED = 99.0
 """The ratio where no repair passed: a goal that is missed, in JSON that can be read."""
 

@@ -32,7 +32,7 @@ the samples, and the evaluation set's labels. The scores are [samples], booleans
 better."""
 
 _ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What a function raises that does not suit the outputs or the labels."""
+"""What a function raises that does not suit the outputs or the labels, or a module while it is imported."""
 
 
 def check_metric(name: str) -> None:
@@ -70,7 +70,7 @@ def find_function(name: str) -> MetricFunction:
         raise InputError(f"there is no metric {name!r}; known: {known}")
     try:
         found = points[name].load()
-    except (ImportError, AttributeError) as error:
+    except (ImportError, OSError, SyntaxError, *_ERRORS) as error:
         raise InputError(f"the metric {name!r} ({points[name].value}) cannot be imported: {error}") from error
     if not callable(found):
         raise InputError(f"the metric {name!r} ({points[name].value}) is no function; name one as module:function")

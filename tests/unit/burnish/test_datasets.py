@@ -20,6 +20,7 @@ Y = np.arange(4)
         ((torch.from_numpy(X), torch.from_numpy(Y)), ("x",), {"x": X, "label": Y}),
         ((torch.from_numpy(X).requires_grad_(), [0, 1, 2, 3]), ("x",), {"x": X, "label": Y}),
         ({"a": X, "b": X, "label": Y}, ("a", "b"), {"a": X, "b": X, "label": Y}),
+        ({"x": X, "slice": ["a", "a", "b", "c"]}, ("x",), {"x": X, "slice": ["a", "a", "b", "c"]}),
         (({"file": X, "allow_pickle": X}, Y), ("file", "allow_pickle"), {"file": X, "allow_pickle": X, "label": Y}),
     ],
 )
@@ -32,7 +33,7 @@ def test_arrays_become_an_npz_by_input_name(
         assert set(found.files) == set(expected)
         for name, array in expected.items():
             np.testing.assert_array_equal(found[name], array)
-            assert name == "label" or found[name].dtype == np.float32
+            assert name in ("label", "slice") or found[name].dtype == np.float32
 
 
 def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
