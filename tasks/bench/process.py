@@ -101,7 +101,7 @@ def _some_samples(inputs: Arrays, plan: Plan) -> Arrays:
 
 def _limits(plan: Plan, items: int, timeout_s: float) -> Limits:
     enough_s = 60 + 3 * plan.seconds_cap + 2 * LOAD_TIMEOUT_S * items
-    return Limits(timeout_s=min(timeout_s, enough_s), memory_mib=plan.memory_mib, threads=plan.threads)
+    return Limits(timeout_s=min(timeout_s, enough_s), memory_mib=plan.memory_mib, threads=plan.threads, quiet=True)
 
 
 def _running(turn: Path, items: list[BenchItem]) -> list[BenchItem]:

@@ -40,6 +40,8 @@ class Limits:
     threads: int = 1
     confined: bool = True
     """Only its workspace is writable and no network is reachable. A user's own training may need more."""
+    quiet: bool = False
+    """It takes times: the process server does not work meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def process_request(module: str, job: Mapping[str, Any], *, workspace: Path, lim
         memory_mib=limits.memory_mib,
         threads=limits.threads,
         confined=limits.confined,
+        quiet=limits.quiet,
     )
 
 

@@ -27,6 +27,8 @@ class ProcessRequest(Record):
     memory_mib: int
     threads: int
     confined: bool = True
+    quiet: bool = False
+    """The server imports nothing while it runs."""
 
 
 class Started(Record):

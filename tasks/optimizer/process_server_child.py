@@ -47,6 +47,7 @@ IDLE_S = 900.0
 _HARMLESS_THREADS = frozenset({"jemalloc_bg_thd"})
 """They lock nothing that a fork could need: jemalloc stops and restarts its own around a fork."""
 _SETTLE_S = 0.5
+_ROUND_S = 0.5
 
 
 class Server:
@@ -64,20 +65,22 @@ class Server:
         self._home = str(Path.home())
         self._inherited = Inherited(environment_names(), self._home)
         self._seen: set[str] = set()
-        self._wardens: set[int] = set()
+        self._wardens: dict[int, bool] = {}
+        """The wardens by process id, and whether their jobs want quiet."""
 
     def serve(self) -> None:
         """Import libraries, and answer requests between two of them, until the connection ends."""
         idle = deque(LIBRARIES)
         last = time.monotonic()
         while self._wardens or time.monotonic() - last < IDLE_S:
-            waiting, _, _ = select.select([self._control], [], [], 0 if idle else 1.0)
+            works = bool(idle) and not any(self._wardens.values())
+            waiting, _, _ = select.select([self._control], [], [], 0 if works else _ROUND_S)
             self._reap()
             if waiting:
                 last = time.monotonic()
                 if not self._take_request():
                     return
-            elif idle:
+            elif works:
                 self._import(idle.popleft())
 
     def _take_request(self) -> bool:
@@ -112,7 +115,7 @@ class Server:
         self._note_paths()
         warden = os.fork()
         if warden:
-            self._wardens.add(warden)
+            self._wardens[warden] = request.quiet
             return
         self._control.close()
         _be_warden(request, asker, self._inherited)
@@ -130,8 +133,8 @@ class Server:
                 pid, _ = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     break
-                self._wardens.discard(pid)
-        for stray in set(children(os.getpid())) - self._wardens:
+                self._wardens.pop(pid, None)
+        for stray in set(children(os.getpid())).difference(self._wardens):
             for pid in (stray, *descendants(stray)):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
