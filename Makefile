@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint unit bench-optimizer bench-evidence docs lock clean
+.PHONY: demo test test-slow lint unit bench-optimizer bench-evidence protocol docs lock clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,11 @@ bench-optimizer: $(STAMP)
 
 bench-evidence: $(STAMP)
 	$(BIN)/python -m benchmarks.evidence
+
+# The messages of the gRPC door, from their definition.
+protocol: $(STAMP)
+	$(BIN)/python -m grpc_tools.protoc -Iserving/doors/protocol --python_out=serving/doors/protocol \
+	  serving/doors/protocol/open_inference.proto
 
 # What the plug-in folders hold, as a page; the schema of a result, which is committed.
 docs: $(STAMP)

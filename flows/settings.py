@@ -31,7 +31,10 @@ class StackSettings(BaseSettings):
     gateway_admin_port: int = Field(default=8002, description="Envoy: admin and metrics.")
     control_port: int = Field(default=8080, description="Control API.")
     bento_port: int = Field(default=3000, description="The BentoML endpoint of the engine.")
-    door_port: int = Field(default=8100, description="REST door of worker 0; worker i listens 10 x i higher.")
+    door_port: int = Field(
+        default=8100,
+        description="REST door of worker 0, its gRPC door is the next port; worker i listens 10 x i higher.",
+    )
     prefect_port: int = Field(default=4200, description="Prefect server and UI.")
     mlflow_port: int = Field(default=5000, description="MLflow server and UI.")
     workers: int = Field(default=2, ge=1, description="Engine workers.")

@@ -19,7 +19,10 @@ class EngineSettings(BaseSettings):
     capture_folder: Path
     capture_rate: float = Field(default=0.1, ge=0, le=1)
     host: str = "127.0.0.1"
-    door_port: int = Field(default=8100, description="REST door of worker 0; worker i listens 10 x i higher.")
+    door_port: int = Field(
+        default=8100,
+        description="REST door of worker 0, its gRPC door is the next port; worker i listens 10 x i higher.",
+    )
     bento_port: int = 3000
     workers: int = Field(default=2, ge=1)
     resident_mib: int = Field(default=2048, ge=1, description="Memory budget for loaded models, per worker.")

@@ -93,8 +93,9 @@ def _runner(settings: StackSettings) -> Part:
 def _engine(settings: StackSettings) -> Part:
     engine = environment.engine_settings(settings)
     doors = tuple(
-        Port(host=settings.host, number=port, purpose=f"door of engine worker {worker}", variable="BURNISH_DOOR_PORT")
-        for worker, port in enumerate(_door_ports(settings))
+        Port(host=settings.host, number=port, purpose=f"{kind} door of engine worker {i}", variable="BURNISH_DOOR_PORT")
+        for i, rest in enumerate(_door_ports(settings))
+        for kind, port in (("REST", rest), ("gRPC", rest + 1))
     )
     port = ("--host", settings.host, "--port", str(settings.bento_port))
     # Without this bound BentoML waits for its own connections for ever before the doors may drain.

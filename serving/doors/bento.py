@@ -8,6 +8,7 @@ with ``BENTOML_DO_NOT_TRACK=true`` and ``PYTHONSAFEPATH=1`` in the environment, 
 Python package: BentoML puts that folder first on the path of every worker.
 """
 
+import asyncio
 import logging
 from typing import Any
 
@@ -17,7 +18,9 @@ from registry.errors import BurnishError, InputError, ModelNotFound, TransientEr
 from registry.store.artifacts_local import LocalArtifacts
 from registry.store.artifacts_s3 import S3Artifacts
 from registry.store.base import ArtifactStore
-from serving.doors.rest import new_request_id, rest_server
+from serving.doors.grpc import GrpcDoor, GrpcServer
+from serving.doors.requests import new_request_id
+from serving.doors.rest import rest_server
 from serving.engine.tensors import from_lists
 from serving.engine.worker import Worker
 from serving.settings import EngineSettings
@@ -43,20 +46,22 @@ class EngineService:
         # BentoML counts its workers from 1, and gives none to a service that runs in its own process.
         index = (bentoml.server_context.worker_index or 1) - 1
         self._worker = Worker(SETTINGS, _artifacts(SETTINGS), index)
-        self._door = rest_server(self._worker, SETTINGS.max_body_bytes, SETTINGS.drain_seconds)
+        self._rest = rest_server(self._worker, SETTINGS.max_body_bytes, SETTINGS.drain_seconds)
+        self._grpc = GrpcServer(GrpcDoor(self._worker), SETTINGS.max_body_bytes, SETTINGS.drain_seconds)
 
     @bentoml.on_startup
-    async def open_door(self) -> None:
-        """Read the catalog, then listen on this worker's own port."""
+    async def open_doors(self) -> None:
+        """Read the catalog, then listen on this worker's own ports: REST, and gRPC on the next."""
         await self._worker.start()
         port = SETTINGS.door_port + PORTS_PER_WORKER * self._worker.identity.index
-        await self._door.open(SETTINGS.host, port)
+        await self._rest.open(SETTINGS.host, port)
+        await self._grpc.open(SETTINGS.host, port + 1)
 
     @bentoml.on_shutdown
-    async def close_door(self) -> None:
+    async def close_doors(self) -> None:
         """Report not ready, finish what is in flight within the drain time, then unload."""
         self._worker.draining = True
-        await self._door.close()
+        await asyncio.gather(self._rest.close(), self._grpc.close())
         await self._worker.stop()
 
     @bentoml.api

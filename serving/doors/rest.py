@@ -1,15 +1,14 @@
 """The REST door: Open Inference Protocol v2 over HTTP."""
 
-import re
 from collections.abc import Coroutine
 from importlib.metadata import version as installed_version
-from random import getrandbits
 from typing import Any, NamedTuple
 
 import orjson
 
 from registry.errors import BurnishError, InputError, ModelNotFound, TransientError
 from serving.doors.http import Headers, HttpLimits, Reply, Request
+from serving.doors.requests import checked_id, new_request_id, parse_version
 from serving.doors.server import HttpServer
 from serving.engine.infer import Answer
 from serving.engine.oip import (
@@ -21,10 +20,12 @@ from serving.engine.oip import (
     parse_request,
     wanted_outputs,
 )
+from serving.engine.oip_repository import encode_index, encode_statistics, parse_index
 from serving.engine.residency import Slot
 from serving.engine.worker import Worker
 from serving.runtime import Arrays
 
+EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
 RETRY_AFTER = (b"retry-after", b"1")
 
 _JSON = (b"content-type", b"application/json")
@@ -32,8 +33,6 @@ _BINARY = (b"content-type", b"application/octet-stream")
 _JSON_LENGTH = b"inference-header-content-length"
 """Of a request or answer with binary tensors: how many bytes of the body are JSON."""
 _LENGTH_DIGITS = 12
-_ID = re.compile(rb"[\x21-\x7e]{1,128}")
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class _Refused(Exception):
@@ -87,7 +86,7 @@ class RestDoor:
         """Take the worker that answers."""
         self._worker = worker
         self._server = orjson.dumps(
-            {"name": "burnish", "version": installed_version("burnish"), "extensions": ["binary_tensor_data"]}
+            {"name": "burnish", "version": installed_version("burnish"), "extensions": list(EXTENSIONS)}
         )
 
     def __call__(self, request: Request) -> Reply | Coroutine[Any, Any, Reply]:
@@ -99,7 +98,7 @@ class RestDoor:
                 case ["v2", "models", model, "infer"]:
                     return self._infer(model, None, headers, request)
                 case ["v2", "models", model, "versions", version, "infer"]:
-                    return self._infer(model, _version(version), headers, request)
+                    return self._infer(model, parse_version(version), headers, request)
             return self._describe(request, headers)
         except (_Refused, BurnishError) as error:
             return _failure(error, headers.id_header if headers else None)
@@ -122,41 +121,71 @@ class RestDoor:
             return _failure(error, (b"x-request-id", inference.request_id.encode()))
         return inference.reply(answer)
 
-    def _describe(self, http: Request, headers: _RequestHeaders) -> Reply:
-        path = http.path
-        _allow(http, "GET")
-        match path.split("/")[1:]:
+    def _describe(self, http: Request, headers: _RequestHeaders) -> Reply | Coroutine[Any, Any, Reply]:
+        match http.path.split("/")[1:]:
             case ["v2"]:
+                _allow(http, "GET")
                 return Reply(200, self._server, [_JSON, headers.id_header])
             case ["v2", "health", "live"]:
+                _allow(http, "GET")
                 return _reply(200, {"live": True}, headers)
             case ["v2", "health", "ready"]:
+                _allow(http, "GET")
                 ready = self._worker.ready
                 return _reply(200 if ready else 503, {"ready": ready}, headers)
-            case ["v2", "models", model, *rest]:
-                return self._model_state(model, rest, path, headers)
+            case ["v2", "models", *rest] if rest:
+                _allow(http, "GET")
+                return self._model_state(rest, headers, http.path)
+            case ["v2", "repository", *rest]:
+                _allow(http, "POST")
+                return self._repository(rest, http, headers)
             case ["burnish", "catalog"]:
+                _allow(http, "GET")
                 return _reply(200, self._worker.status(), headers)
-        raise _Refused(404, f"there is nothing at {path}")
+        raise _Refused(404, f"there is nothing at {http.path}")
 
-    def _model_state(self, model: str, rest: list[str], path: str, headers: _RequestHeaders) -> Reply:
-        live = self._worker.live.model(model)
+    def _model_state(self, rest: list[str], headers: _RequestHeaders, path: str) -> Reply:
+        repository = self._worker.repository
         match rest:
-            case ["ready"]:
-                number = live.champion
-            case []:
-                number = live.champion or max(live.slots, default=None)
-            case ["versions", version] | ["versions", version, "ready"]:
-                number = _version(version)
+            case ["stats"]:
+                return Reply(200, encode_statistics(repository.statistics(None, None)), [_JSON, headers.id_header])
+            case [model, *what]:
+                version = None
             case _:
                 raise _Refused(404, f"there is nothing at {path}")
-        if number not in live.slots:
-            missing = "no live version" if number is None else f"no version {number}"
-            raise ModelNotFound(f"{model} has {missing}; there are {sorted(live.slots)}")
-        if rest[-1:] == ["ready"]:
-            ready = live.slots[number].failure is None
+        if what[:1] == ["versions"] and len(what) > 1:
+            version, what = parse_version(what[1]), what[2:]
+        if what == ["ready"]:
+            ready = repository.ready(model, version)
             return _reply(200 if ready else 503, {"name": model, "ready": ready}, headers)
-        return Reply(200, encode_model(live, number), [_JSON, headers.id_header])
+        if what == ["stats"]:
+            return Reply(200, encode_statistics(repository.statistics(model, version)), [_JSON, headers.id_header])
+        if what == []:
+            return Reply(200, encode_model(*repository.version(model, version)), [_JSON, headers.id_header])
+        raise _Refused(404, f"there is nothing at {path}")
+
+    def _repository(
+        self, rest: list[str], http: Request, headers: _RequestHeaders
+    ) -> Reply | Coroutine[Any, Any, Reply]:
+        repository = self._worker.repository
+        match rest:
+            case ["index"]:
+                return Reply(
+                    200, encode_index(repository.index(ready=parse_index(http.body))), [_JSON, headers.id_header]
+                )
+            case ["models", model, "load"]:
+                return self._load(model, headers)
+            case ["models", model, "unload"]:
+                repository.unload(model)
+                return _reply(200, {}, headers)
+        raise _Refused(404, f"there is nothing at {http.path}")
+
+    async def _load(self, model: str, headers: _RequestHeaders) -> Reply:
+        try:
+            await self._worker.repository.load(model)
+        except BurnishError as error:
+            return _failure(error, headers.id_header)
+        return _reply(200, {}, headers)
 
 
 def rest_server(worker: Worker, max_body_bytes: int, drain_seconds: float) -> HttpServer:
@@ -169,18 +198,13 @@ def refuse(status: int, message: str) -> Reply:
     return Reply(status, orjson.dumps({"error": message}), [_JSON])
 
 
-def new_request_id() -> str:
-    """Return a new random request id, 32 hex digits."""
-    return f"{getrandbits(128):032x}"
-
-
 def _read_headers(headers: Headers) -> _RequestHeaders:
     request_id = unit_id = json_length = None
     for name, value in headers:
         if name == b"x-request-id":
-            request_id = _checked_id(name, value)
+            request_id = checked_id("x-request-id", value.decode("latin-1"))
         elif name == b"x-burnish-unit":
-            unit_id = _checked_id(name, value)
+            unit_id = checked_id("x-burnish-unit", value.decode("latin-1"))
         elif name == _JSON_LENGTH:
             if not value.isdigit() or len(value) > _LENGTH_DIGITS:
                 raise InputError(f"the header {name.decode()}: expected a number of bytes")
@@ -189,21 +213,9 @@ def _read_headers(headers: Headers) -> _RequestHeaders:
     return _RequestHeaders(request_id, unit_id or request_id, json_length)
 
 
-def _checked_id(name: bytes, value: bytes) -> str:
-    if not _ID.fullmatch(value):
-        raise InputError(f"the header {name.decode()}: expected 1 to 128 printable ASCII characters without spaces")
-    return value.decode()
-
-
 def _allow(request: Request, method: str) -> None:
     if request.method != method:
         raise _Refused(405, f"{request.path} takes {method} only", (b"allow", method.encode()))
-
-
-def _version(text: str) -> int:
-    if not _VERSION.fullmatch(text):
-        raise InputError(f"the version in the path: expected a whole number such as 1, got {text!r:.40}")
-    return int(text)
 
 
 def _reply(status: int, value: object, headers: _RequestHeaders) -> Reply:

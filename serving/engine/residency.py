@@ -114,6 +114,11 @@ class Residency:
         if slot.holders == 0:
             self._unload(slot)
 
+    def evict(self, slot: Slot) -> None:
+        """Unload a version if no request holds it; the next request loads it again."""
+        if slot.holders == 0:
+            self._unload(slot)
+
     async def close(self) -> None:
         """Unload everything."""
         for slot in list(self._resident):

@@ -12,6 +12,7 @@ from serving.engine.capture import Capture
 from serving.engine.catalog import Catalog
 from serving.engine.infer import Engine, contain
 from serving.engine.live import Live
+from serving.engine.repository import Repository
 from serving.engine.residency import Residency, ResidencyLimits
 from serving.settings import EngineSettings
 
@@ -35,6 +36,7 @@ class Worker:
         limits = ResidencyLimits(settings.resident_mib, settings.max_waiting)
         self._residency = Residency(store, limits, contain, self._runs)
         self.live = Live(self._residency)
+        self.repository = Repository(self.live, self._residency)
         self._catalog_folder = settings.catalog_folder
         self._catalog = Catalog(settings.catalog_folder)
         self._capture = Capture(settings.capture_folder, settings.capture_rate)

@@ -20,12 +20,16 @@ def free_ports(count: int) -> list[int]:
 
 
 def free_pair() -> int:
-    """A free port whose tenth successor, the second worker's, is free as well."""
+    """A free port for the REST door of the first of two workers; those of the other three doors are free as well."""
     for port in free_ports(50):
-        with socket.socket() as second:
-            if second.connect_ex(("127.0.0.1", port + 10)) != 0:
-                return port
+        if all(_is_free(port + distance) for distance in (1, 10, 11)):
+            return port
     raise AssertionError("no pair of free ports was found")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -32,6 +31,7 @@ from registry.records.model import (
 from registry.records.release import CatalogEntry, TrafficSplit
 from registry.store.artifacts_local import LocalArtifacts
 from serving.engine.catalog import write_entry
+from tests.integration.processes import free_pair, free_ports
 
 WAIT_SECONDS = 60.0
 COMMAND = (sys.executable, "-P", "-m", "bentoml", "serve", "serving.doors.bento:EngineService")
@@ -98,19 +98,6 @@ def store_version(store: LocalArtifacts, folder: Path, number: int) -> ServedVer
     )
 
 
-def free_ports() -> tuple[int, int]:
-    """A port for the service, and one for the first door whose tenth neighbour is free too."""
-    for _ in range(50):
-        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-            bento, door = one.getsockname()[1], two.getsockname()[1]
-            try:
-                socket.create_server(("127.0.0.1", door + 10)).close()
-            except (OSError, OverflowError):
-                continue
-            return bento, door
-    raise AssertionError("no free ports")
-
-
 def start(home: Path, bento_port: int, door_port: int) -> subprocess.Popen[bytes]:
     environment = {
         **os.environ,
@@ -141,7 +128,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     home = tmp_path_factory.mktemp("engine")
     store = LocalArtifacts(home / "artifacts")
     versions = tuple(store_version(store, home / f"net{number}", number) for number in (1, 2, 3))
-    bento_port, door_port = free_ports()
+    bento_port, door_port = free_ports(1)[0], free_pair()
     process = start(home, bento_port, door_port)
     doors = (f"http://127.0.0.1:{door_port}", f"http://127.0.0.1:{door_port + 10}")
     running = Engine(process, home, doors, f"http://127.0.0.1:{bento_port}", versions)

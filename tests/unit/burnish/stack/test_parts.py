@@ -32,7 +32,7 @@ def test_every_port_setting_is_claimed_by_a_part_under_its_own_variable(settings
         for name in StackSettings.model_fields
         if name.endswith("_port")
     }
-    assert claimed == wanted | {("BURNISH_DOOR_PORT", 9110), ("BURNISH_DOOR_PORT", 9120)}
+    assert claimed == wanted | {("BURNISH_DOOR_PORT", port) for port in (9101, 9110, 9111, 9120, 9121)}
 
 
 def test_python_parts_take_nothing_from_the_folder_they_run_in(settings: StackSettings) -> None:

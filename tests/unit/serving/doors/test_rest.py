@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -85,6 +86,49 @@ def test_an_answer_names_what_made_it(worker: Worker) -> None:
     run(work())
 
 
+def test_bytes_in_and_out(worker: Worker) -> None:
+    async def work() -> None:
+        async with open_door(worker) as client:
+            tensor = {"name": "x", "datatype": "FP32", "shape": [1, 2], "parameters": {"binary_data_size": 8}}
+            head = orjson.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}})
+            values = np.array([1, 2], np.float32).tobytes()
+            length = {"inference-header-content-length": str(len(head))}
+            reply = await client.post(INFER, content=head + values, headers=length)
+            assert reply.status_code == 200
+            assert reply.headers["content-type"] == "application/octet-stream"
+            size = int(reply.headers["inference-header-content-length"])
+            assert orjson.loads(reply.content[:size])["outputs"][0]["parameters"] == {"binary_data_size": 8}
+            assert reply.content[size:] == values
+            for wrong in ("-1", "many", "9" * 30, str(len(head) + 9)):
+                headers = {"inference-header-content-length": wrong}
+                assert (await client.post(INFER, content=head + values, headers=headers)).status_code == 400
+
+    run(work())
+
+
+def test_the_repository_lists_counts_loads_and_unloads(world: FakeWorld, worker: Worker) -> None:
+    session = world.sessions[VERSIONS[0].artifact.sha256]
+
+    async def work() -> None:
+        async with open_door(worker) as client:
+            index = (await client.post("/v2/repository/index")).json()
+            assert {"name": "m", "version": "1", "state": "READY", "reason": ""} in index
+            assert len((await client.post("/v2/repository/index", json={"ready": True})).json()) == 4
+            assert (await client.post("/v2/repository/index", json={"ready": 1})).status_code == 400
+            assert (await client.post("/v2/repository/models/m/load")).status_code == 200
+            assert len(world.loads) == 1
+            await client.post(INFER, json=body())
+            found = (await client.get("/v2/models/m/versions/1/stats")).json()["model_stats"]
+            assert [(one["version"], one["inference_count"], one["execution_count"]) for one in found] == [("1", 1, 1)]
+            assert found[0]["inference_stats"]["success"]["count"] == 1
+            assert (await client.post("/v2/repository/models/m/unload")).status_code == 200
+            await until(lambda: session.closed)
+            for path in ("nobody/load", "nobody/unload", "m/forget"):
+                assert (await client.post(f"/v2/repository/models/{path}")).status_code == 404
+
+    run(work())
+
+
 def test_a_unit_stays_with_its_version(worker: Worker, tmp_path: Path) -> None:
     write_entry(tmp_path / "catalog", entry(2, {1: 50, 2: 50}, VERSIONS))
 
@@ -105,7 +149,7 @@ def test_a_unit_stays_with_its_version(worker: Worker, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "status", "expected"),
     [
-        ("/v2", 200, {"name": "burnish", "extensions": ["binary_tensor_data"]}),
+        ("/v2", 200, {"name": "burnish", "extensions": ["binary_tensor_data", "model_repository", "statistics"]}),
         ("/v2/health/live", 200, {"live": True}),
         ("/v2/health/ready", 200, {"ready": True}),
         ("/v2/models/m", 200, {"name": "m", "versions": ["1", "2"]}),
@@ -119,6 +163,11 @@ def test_a_unit_stays_with_its_version(worker: Worker, tmp_path: Path) -> None:
         ("/v2/models/m/versions/x/ready", 400, {}),
         ("/v2/models/m/versions/9/unheard", 404, {}),
         ("/v2/models/m/unheard", 404, {}),
+        ("/v2/models/m/stats", 200, {}),
+        ("/v2/models/m/versions/2/stats", 200, {}),
+        ("/v2/models/stats", 200, {}),
+        ("/v2/models/nobody/stats", 404, {}),
+        ("/v2/repository/index", 405, {}),
         ("/v2/models", 404, {"error": "there is nothing at /v2/models"}),
         ("/", 404, {"error": "there is nothing at /"}),
         (INFER, 405, {"error": "/v2/models/m/infer takes POST only"}),
@@ -145,7 +194,7 @@ def test_paths(worker: Worker, path: str, status: int, expected: dict[str, Any])
         ("/v2/models/quiet/infer", orjson.dumps(body()), {}, 404, "no version of quiet is live"),
         ("/v2/models/nobody/infer", orjson.dumps(body()), {}, 404, "there is no model nobody"),
         ("/v2/models/m/versions/3/infer", orjson.dumps(body()), {}, 404, "m has no version 3"),
-        ("/v2/models/m/versions/-1/infer", orjson.dumps(body()), {}, 400, "the version in the path"),
+        ("/v2/models/m/versions/-1/infer", orjson.dumps(body()), {}, 400, "the version: expected"),
         ("/v2/health/live", b"", {}, 405, "takes GET only"),
     ],
 )

@@ -1,0 +1,211 @@
+"""The gRPC door: Open Inference Protocol v2, the repository and statistics extensions, and ``grpc.health.v1``.
+
+Source: https://github.com/kserve/open-inference-protocol, specification/protocol/inference_grpc.md;
+https://github.com/grpc/grpc, doc/health-checking.md.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.metadata import version as installed_version
+from typing import Any, TypeAlias
+
+import grpc
+from grpc_health.v1 import health_pb2
+
+from registry.errors import BurnishError, InputError, ModelNotFound, TransientError
+from serving.doors import oip_grpc
+from serving.doors.protocol import open_inference_pb2 as pb
+from serving.doors.requests import checked_id, new_request_id, parse_version
+from serving.engine.worker import Worker
+
+_SERVICE = "inference.GRPCInferenceService"
+_HEALTH_POLL_SECONDS = 0.5
+
+Context: TypeAlias = Any  # grpc.aio.ServicerContext: the library ships no types
+Call = Callable[[Any, Context], Awaitable[Any]]
+
+
+class GrpcDoor:
+    """The gRPC services over one worker."""
+
+    def __init__(self, worker: Worker) -> None:
+        """Take the worker that answers."""
+        self._worker = worker
+
+    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
+        """Return what a server is given: the inference service and the health service."""
+        calls: dict[str, Call] = {
+            "ServerLive": self._server_live,
+            "ServerReady": self._server_ready,
+            "ServerMetadata": self._server_metadata,
+            "ModelReady": self._model_ready,
+            "ModelMetadata": self._model_metadata,
+            "ModelInfer": self._model_infer,
+            "ModelStatistics": self._model_statistics,
+            "RepositoryIndex": self._repository_index,
+            "RepositoryModelLoad": self._repository_load,
+            "RepositoryModelUnload": self._repository_unload,
+        }
+        inference = {
+            name: grpc.unary_unary_rpc_method_handler(
+                _guarded(call),
+                request_deserializer=getattr(pb, f"{name}Request").FromString,
+                response_serializer=getattr(pb, f"{name}Response").SerializeToString,
+            )
+            for name, call in calls.items()
+        }
+        request, response = health_pb2.HealthCheckRequest.FromString, health_pb2.HealthCheckResponse.SerializeToString
+        health = {
+            "Check": grpc.unary_unary_rpc_method_handler(self._health, request, response),
+            "Watch": grpc.unary_stream_rpc_method_handler(self._watch, request, response),
+        }
+        return (
+            grpc.method_handlers_generic_handler(_SERVICE, inference),
+            grpc.method_handlers_generic_handler("grpc.health.v1.Health", health),
+        )
+
+    async def _model_infer(self, request: Any, context: Context) -> pb.ModelInferResponse:  # noqa: ANN401
+        request_id, unit_id = _ids(context)
+        version = parse_version(request.model_version) if request.model_version else None
+        slot = self._worker.engine.route(request.model_name, version, unit_id)
+        inputs = oip_grpc.decode_inputs(request, slot.plan)
+        wanted = oip_grpc.wanted_outputs(request, slot.plan)
+        answer = self._worker.engine.infer_now(slot, request_id, inputs)
+        if answer is None:
+            answer = await self._worker.engine.infer(slot, request_id, inputs)
+        context.set_trailing_metadata((("x-request-id", request_id),))
+        return oip_grpc.encode_answer(answer, wanted, request.id)
+
+    async def _server_live(self, _: Any, __: Context) -> pb.ServerLiveResponse:  # noqa: ANN401
+        return pb.ServerLiveResponse(live=True)
+
+    async def _server_ready(self, _: Any, __: Context) -> pb.ServerReadyResponse:  # noqa: ANN401
+        return pb.ServerReadyResponse(ready=self._worker.ready)
+
+    async def _server_metadata(self, _: Any, __: Context) -> pb.ServerMetadataResponse:  # noqa: ANN401
+        return pb.ServerMetadataResponse(
+            name="burnish", version=installed_version("burnish"), extensions=["model_repository", "statistics"]
+        )
+
+    async def _model_ready(self, request: Any, _: Context) -> pb.ModelReadyResponse:  # noqa: ANN401
+        return pb.ModelReadyResponse(ready=self._worker.repository.ready(request.name, _version(request)))
+
+    async def _model_metadata(self, request: Any, _: Context) -> pb.ModelMetadataResponse:  # noqa: ANN401
+        return oip_grpc.encode_model(*self._worker.repository.version(request.name, _version(request)))
+
+    async def _model_statistics(self, request: Any, _: Context) -> pb.ModelStatisticsResponse:  # noqa: ANN401
+        found = self._worker.repository.statistics(request.name or None, _version(request))
+        return oip_grpc.encode_statistics(found)
+
+    async def _repository_index(self, request: Any, _: Context) -> pb.RepositoryIndexResponse:  # noqa: ANN401
+        response = pb.RepositoryIndexResponse()
+        for entry in self._worker.repository.index(ready=request.ready):
+            response.models.add(name=entry.model, version=str(entry.version), state=entry.state, reason=entry.reason)
+        return response
+
+    async def _repository_load(self, request: Any, _: Context) -> pb.RepositoryModelLoadResponse:  # noqa: ANN401
+        await self._worker.repository.load(request.model_name)
+        return pb.RepositoryModelLoadResponse()
+
+    async def _repository_unload(self, request: Any, _: Context) -> pb.RepositoryModelUnloadResponse:  # noqa: ANN401
+        self._worker.repository.unload(request.model_name)
+        return pb.RepositoryModelUnloadResponse()
+
+    async def _health(self, request: Any, context: Context) -> health_pb2.HealthCheckResponse:  # noqa: ANN401
+        if request.service not in ("", _SERVICE):
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no service {request.service!r:.80}")
+        return health_pb2.HealthCheckResponse(status=self._serving())
+
+    async def _watch(
+        self,
+        request: Any,  # noqa: ANN401
+        context: Context,
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        unknown = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        told = None
+        while True:
+            now = self._serving() if request.service in ("", _SERVICE) else unknown
+            if now != told:
+                told = now
+                yield health_pb2.HealthCheckResponse(status=now)
+            if self._worker.draining:
+                return
+            await asyncio.sleep(_HEALTH_POLL_SECONDS)
+
+    def _serving(self) -> int:
+        kinds = health_pb2.HealthCheckResponse
+        status: int = kinds.SERVING if self._worker.ready else kinds.NOT_SERVING
+        return status
+
+
+class GrpcServer:
+    """A gRPC server on the running loop."""
+
+    def __init__(self, door: GrpcDoor, max_body_bytes: int, drain_seconds: float) -> None:
+        """Take the services, the largest message to read, and how long closing waits for calls in flight."""
+        self._door = door
+        self._max_body_bytes = max_body_bytes
+        self._drain_seconds = drain_seconds
+        self._server: grpc.aio.Server | None = None
+
+    async def open(self, host: str, port: int) -> int:
+        """Listen, and return the port: the one asked for, or with 0 a free one.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        options = (
+            ("grpc.max_receive_message_length", self._max_body_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),
+        )
+        server = grpc.aio.server(options=options)
+        server.add_generic_rpc_handlers(self._door.handlers())
+        try:
+            bound: int = server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {host}:{port}: {error}") from error
+        await server.start()
+        self._server = server
+        return bound
+
+    async def close(self) -> None:
+        """Take no more calls and return when those in flight are answered, or the time for it is over."""
+        if self._server is not None:
+            await self._server.stop(self._drain_seconds)
+
+
+def _guarded(call: Call) -> Call:
+    """Answer an error of ours with the status that clients know it by."""
+
+    async def guarded(request: Any, context: Context) -> Any:  # noqa: ANN401
+        try:
+            return await call(request, context)
+        except BurnishError as error:
+            await context.abort(_code(error), str(error))
+
+    return guarded
+
+
+def _code(error: BurnishError) -> grpc.StatusCode:
+    if isinstance(error, InputError):
+        return grpc.StatusCode.INVALID_ARGUMENT
+    if isinstance(error, ModelNotFound):
+        return grpc.StatusCode.NOT_FOUND
+    return grpc.StatusCode.UNAVAILABLE if isinstance(error, TransientError) else grpc.StatusCode.INTERNAL
+
+
+def _version(request: Any) -> int | None:  # noqa: ANN401
+    return parse_version(request.version) if request.version else None
+
+
+def _ids(context: Context) -> tuple[str, str]:
+    """Return request and unit id from a call's metadata."""
+    request_id = unit_id = None
+    for name, value in context.invocation_metadata() or ():
+        if name == "x-request-id":
+            request_id = checked_id(name, str(value))
+        elif name == "x-burnish-unit":
+            unit_id = checked_id(name, str(value))
+    request_id = request_id or new_request_id()
+    return request_id, unit_id or request_id

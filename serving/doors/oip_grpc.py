@@ -1,0 +1,146 @@
+"""Open Inference Protocol v2 over gRPC: messages to arrays, and what the engine knows to messages."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from registry.errors import InputError
+from registry.records.model import TensorSpec
+from serving.doors.protocol import open_inference_pb2 as pb
+from serving.engine.infer import Answer
+from serving.engine.live import LiveModel
+from serving.engine.repository import VersionStatistics
+from serving.engine.statistics import Duration
+from serving.engine.tensors import SignaturePlan, TensorPlan, check_names, check_rows, from_bytes, to_array
+from serving.runtime import Array, Arrays
+
+_CONTENTS = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+}
+"""Where values stand that are not raw; the protocol has no such place for FP16."""
+
+
+def decode_inputs(request: Any, plan: SignaturePlan) -> Arrays:  # noqa: ANN401  generated messages have no types
+    """Build the input arrays of a ``ModelInferRequest`` in the signature's order.
+
+    Raises:
+        InputError: an input is missing, unknown, or does not fit the signature; the message names the field.
+    """
+    given: Sequence[Any] = request.inputs
+    raw: Sequence[bytes] = request.raw_input_contents
+    if raw and len(raw) != len(given):
+        raise InputError(f"raw_input_contents: expected one for each of {len(given)} inputs, got {len(raw)}")
+    names = [tensor.name for tensor in given]
+    check_names(plan, names, "inputs")
+    inputs: Arrays = {}
+    for tensor in plan.inputs:
+        position = names.index(tensor.name)
+        where = f"inputs[{position}]"
+        inputs[tensor.name] = _decode(tensor, given[position], raw[position] if raw else None, where)
+    check_rows(plan, inputs)
+    return inputs
+
+
+def wanted_outputs(request: Any, plan: SignaturePlan) -> tuple[TensorPlan, ...]:  # noqa: ANN401
+    """Return the outputs to answer with: those asked for, in that order, or all.
+
+    Raises:
+        InputError: an output is unknown or asked for twice.
+    """
+    names = [tensor.name for tensor in request.outputs]
+    if not names:
+        return plan.outputs
+    known = {tensor.name: tensor for tensor in plan.outputs}
+    for position, name in enumerate(names):
+        if name not in known:
+            raise InputError(f"outputs[{position}].name: expected one of {list(known)}, got {name!r:.80}")
+        if name in names[:position]:
+            raise InputError(f"outputs[{position}].name: {name!r} is asked for twice")
+    return tuple(known[name] for name in names)
+
+
+def encode_answer(answer: Answer, wanted: tuple[TensorPlan, ...], given_id: str) -> pb.ModelInferResponse:
+    """Write an inference answer, its tensors raw."""
+    slot, request_id, outputs = answer
+    arrays = [outputs[tensor.name] for tensor in wanted]
+    response = pb.ModelInferResponse(
+        model_name=slot.model,
+        model_version=str(slot.served.version),
+        id=given_id or request_id,
+        raw_output_contents=[array.tobytes() for array in arrays],
+    )
+    for tensor, array in zip(wanted, arrays, strict=True):
+        response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=array.shape)
+    response.parameters["artifact"].string_param = slot.served.artifact.sha256
+    response.parameters["request_id"].string_param = request_id
+    return response
+
+
+def encode_model(live: LiveModel, version: int) -> pb.ModelMetadataResponse:
+    """Write the metadata of a model as one of its versions has it."""
+    served = live.slots[version].served
+    return pb.ModelMetadataResponse(
+        name=live.entry.model,
+        versions=[str(number) for number in sorted(live.slots)],
+        platform=f"burnish_{served.runtime.name}",
+        inputs=[_describe(spec) for spec in served.signature.inputs],
+        outputs=[_describe(spec) for spec in served.signature.outputs],
+    )
+
+
+def encode_statistics(all_: Iterable[VersionStatistics]) -> pb.ModelStatisticsResponse:
+    """Write counters; the time to read inputs and to write outputs is not told apart and stays 0."""
+    response = pb.ModelStatisticsResponse()
+    for model, version, counted in all_:
+        response.model_stats.add(
+            name=model,
+            version=str(version),
+            last_inference=counted.last_inference_ms,
+            inference_count=counted.inferences,
+            execution_count=counted.executions,
+            inference_stats=pb.InferStatistics(
+                success=_duration(counted.success),
+                fail=_duration(counted.fail),
+                queue=_duration(counted.queue),
+                compute_infer=_duration(counted.compute),
+            ),
+            batch_stats=[
+                pb.InferBatchStatistics(batch_size=size, compute_infer=_duration(batch))
+                for size, batch in sorted(counted.batches.items())
+            ],
+        )
+    return response
+
+
+def _decode(plan: TensorPlan, tensor: Any, raw: bytes | None, where: str) -> Array:  # noqa: ANN401
+    if tensor.datatype != plan.datatype:
+        raise InputError(f"{where}.datatype: expected {plan.datatype}, got {tensor.datatype!r:.40}")
+    shape = list(tensor.shape)
+    if raw is not None:
+        if tensor.HasField("contents"):
+            raise InputError(f"{where}: has contents beside raw_input_contents; give one of them")
+        return from_bytes(plan, shape, memoryview(raw), where)
+    if plan.datatype not in _CONTENTS:
+        raise InputError(f"{where}: {plan.datatype} comes as raw_input_contents only")
+    return to_array(plan, shape, list(getattr(tensor.contents, _CONTENTS[plan.datatype])), where)
+
+
+def _describe(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
+    return pb.ModelMetadataResponse.TensorMetadata(
+        name=spec.name,
+        datatype=spec.datatype.value,
+        shape=[-1 if size is None else size for size in spec.shape],
+    )
+
+
+def _duration(duration: Duration) -> pb.StatisticDuration:
+    return pb.StatisticDuration(count=duration.count, ns=duration.ns)

@@ -1,0 +1,36 @@
+"""What every door reads of a request in the same way: ids and version numbers."""
+
+import re
+from random import getrandbits
+
+from registry.errors import InputError
+
+_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+
+def new_request_id() -> str:
+    """Return a new random request id, 32 hex digits."""
+    return f"{getrandbits(128):032x}"
+
+
+def checked_id(name: str, value: str) -> str:
+    """Return a header's value as an id.
+
+    Raises:
+        InputError: it is not 1 to 128 printable ASCII characters without spaces.
+    """
+    if not _ID.fullmatch(value):
+        raise InputError(f"the header {name}: expected 1 to 128 printable ASCII characters without spaces")
+    return value
+
+
+def parse_version(text: str) -> int:
+    """Return the number of a version.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not _VERSION.fullmatch(text):
+        raise InputError(f"the version: expected a whole number such as 1, got {text!r:.40}")
+    return int(text)
