@@ -32,6 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         patch.setattr("tasks.optimizer.measurement.benchmark", made_up_benchmark)
         patch.setattr("tasks.optimizer.build.run_child", run_here)
         patch.setattr("tasks.optimizer.catalogue.run_child", run_here)
+        patch.setattr("tasks.optimizer.search.explained", lambda judged, *_: judged)
         yield search(request(folder, CONFIG))
 
 
