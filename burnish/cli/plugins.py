@@ -97,7 +97,7 @@ def _described(info: PluginInfo) -> dict[str, Any]:
 
 def _show(kind: PluginKind, name: str, base: type[Pass] | type[Runtime], *, as_json: bool) -> None:
     info = describe_plugin(kind, name)
-    shown = _described(info) | {"libraries": _libraries(info.imports), "unavailable": why_unavailable(kind, name)}
+    shown = _described(info) | {"libraries": versions_of(info.imports), "unavailable": why_unavailable(kind, name)}
     with suppress(PluginUnavailable):  # told above
         plugin = load_plugin(kind, name, base)
         shown |= _formats(plugin) | {"needs": _needs(plugin), "source": _source(plugin), "knobs": _knobs(plugin)}
@@ -141,7 +141,7 @@ def _source(plugin: type[Pass] | type[Runtime]) -> str | None:
     return " ".join(found[1].split()) if found else None
 
 
-def _libraries(imports: tuple[str, ...]) -> dict[str, str | None]:
+def versions_of(imports: tuple[str, ...]) -> dict[str, str | None]:
     """The installed version of each imported package, by the name that pip knows; None where it is not installed."""
     distributions = packages_distributions()
     names = {name for package in imports for name in distributions.get(package, [package])}

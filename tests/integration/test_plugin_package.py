@@ -26,6 +26,7 @@ BROKEN = {
     "double": "from tasks.optimizer.base import Pass"
     + "".join(_CLASS.format(name=name, base="Pass") for name in ("First", "Second")),
     "hollow": "from tasks.optimizer.base import Pass" + _CLASS.format(name="Hollow", base="Pass"),
+    "ending": "import os\nprint('hello')\nos._exit(3)\n",
     "export_onnx": "raise KeyError('this must never be imported')\n",
 }
 TOLD = {
@@ -91,6 +92,19 @@ def test_show_says_what_is_wrong_with_a_broken_one(name: str, site: Path, tmp_pa
     assert TOLD[name] in json.loads(done.stdout)["unavailable"]
 
 
+def test_doctor_says_what_is_wrong_with_each_and_is_not_hurt(site: Path, tmp_path: Path) -> None:
+    done = run(site, BURNISH, "doctor", "--json", cwd=tmp_path)
+    found = {check["name"]: check for check in json.loads(done.stdout) if check["area"] in ("pass", "runtime")}
+    for name, told in TOLD.items():
+        assert told in found[name]["detail"]
+        assert not found[name]["works"]
+    assert "ended the process" in found["ending"]["detail"]
+    assert "tasks.passes.export_onnx" in found["export_onnx of broken 0.1"]["detail"]
+    assert [found[name]["works"] for name in ("store_float16", "onnx_numpy", "export_onnx", "onnxruntime")] == [
+        True
+    ] * 4
+
+
 def test_the_contracts_hold_them_without_another_line(site: Path, tmp_path: Path) -> None:
     files = [ROOT / "tests/contracts" / name for name in ("test_passes.py", "test_runtimes.py")]
     pytest_quietly = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ROOT]
@@ -105,12 +119,12 @@ def test_the_contracts_hold_them_without_another_line(site: Path, tmp_path: Path
 
 def test_a_search_tries_them_and_skips_the_broken_ones_with_the_reason(site: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(
-        f"passes: [store_float16, {', '.join(TOLD)}]\nruntimes: [onnxruntime, onnx_numpy]\nbatch_sizes: [1]\n"
+        f"passes: [store_float16, ending, {', '.join(TOLD)}]\nruntimes: [onnxruntime, onnx_numpy]\nbatch_sizes: [1]\n"
     )
     done = run(
         site,
         *(BURNISH, "optimize", two_layers(tmp_path / "model.onnx"), "--eval", samples(tmp_path / "evaluation.npz", 1)),
-        *("--config", "config.yaml", "--budget", "0.5", "--out", "out", "--json"),
+        *("--config", "config.yaml", "--budget", "4", "--out", "out", "--json"),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
@@ -119,7 +133,7 @@ def test_a_search_tries_them_and_skips_the_broken_ones_with_the_reason(site: Pat
     for label in ("source @ onnx_numpy", "store_float16 @ onnxruntime", "store_float16 @ onnx_numpy"):
         assert ended[label].status in (CandidateStatus.MEASURED, CandidateStatus.BUILT), ended[label].reason
         assert ended[label].score is not None
-    for name, told in TOLD.items():
+    for name, told in (TOLD | {"ending": ""}).items():
         broken = next(one for one in result.candidates if name in one.candidate.label)
         assert broken.status is CandidateStatus.SKIPPED
         assert told in broken.reason
