@@ -3,9 +3,8 @@
 # ruff: noqa: ANN401 - generated messages have no types
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,33 +14,11 @@ from grpc_health.v1 import health_pb2
 
 from serving.doors.grpc import GrpcDoor, GrpcServer
 from serving.doors.protocol import open_inference_pb2 as pb
-from serving.engine.catalog import write_entry
 from serving.engine.worker import Worker
-from serving.settings import EngineSettings
-from tests.unit.serving.engine.doubles import FakeSession, FakeWorld, entry, run, served, until
+from tests.unit.serving.doors.rest_client import VERSIONS
+from tests.unit.serving.engine.doubles import FakeWorld, run, until
 
-VERSIONS = [served(1), served(2)]
 X = np.array([[1, 2]], np.float32)
-
-
-@pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> FakeWorld:
-    world = FakeWorld().install(monkeypatch)
-    for version in VERSIONS:
-        world.add(version, FakeSession(scale=version.version))
-    return world
-
-
-@pytest.fixture
-def worker(world: FakeWorld, tmp_path: Path) -> Iterator[Worker]:
-    write_entry(tmp_path / "catalog", entry(1, {1: 100}, VERSIONS))
-    engine = EngineSettings(
-        catalog_folder=tmp_path / "catalog",
-        artifacts_folder=tmp_path / "artifacts",
-        capture_folder=tmp_path / "capture",
-        capture_rate=0,
-    )
-    yield Worker(engine, world, 0)
 
 
 class Client:
@@ -172,8 +149,12 @@ def test_a_failing_session_and_a_failed_load_have_their_own_status(world: FakeWo
             assert "m version 2 cannot be loaded" in details
             assert not (await client("ModelReady", name="m", version="2")).ready
             index = (await client("RepositoryIndex")).models
-            assert [(one.version, one.state) for one in index] == [("1", "READY"), ("2", "UNAVAILABLE")]
-            assert [one.version for one in (await client("RepositoryIndex", ready=True)).models] == ["1"]
+            assert [(one.version, one.state) for one in index if one.name == "m"] == [
+                ("1", "READY"),
+                ("2", "UNAVAILABLE"),
+            ]
+            ready = (await client("RepositoryIndex", ready=True)).models
+            assert [one.version for one in ready if one.name == "m"] == ["1"]
 
     run(work())
 
@@ -212,7 +193,7 @@ def test_requests_are_counted_and_versions_loaded_and_unloaded(world: FakeWorld,
             assert stats.inference_stats.success.count == 3
             assert stats.inference_stats.success.ns >= stats.inference_stats.compute_infer.ns > 0
             assert [(one.batch_size, one.compute_infer.count) for one in stats.batch_stats] == [(1, 3)]
-            assert len((await client("ModelStatistics")).model_stats) == 2
+            assert len((await client("ModelStatistics")).model_stats) == 4
             await client("RepositoryModelUnload", model_name="m")
             await until(lambda: session.closed)
             session.closed = False

@@ -1,8 +1,7 @@
 """The REST door: the protocol's paths, and every bad request a 4xx that names what is wrong."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,56 +9,12 @@ import httpx
 import numpy as np
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from serving.doors.rest import rest_server
 from serving.engine.catalog import write_entry
 from serving.engine.worker import Worker
-from serving.settings import EngineSettings
-from tests.unit.serving.engine.doubles import FakeSession, FakeWorld, entry, run, served, until
-
-VERSIONS = [served(1), served(2)]
-INFER = "/v2/models/m/infer"
-X = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}
-MAX_BODY_BYTES = 10_000
-
-
-@pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> FakeWorld:
-    world = FakeWorld().install(monkeypatch)
-    for version in VERSIONS:
-        world.add(version, FakeSession(scale=version.version))
-    return world
-
-
-@pytest.fixture
-def worker(world: FakeWorld, tmp_path: Path) -> Iterator[Worker]:
-    write_entry(tmp_path / "catalog", entry(1, {1: 100}, VERSIONS))
-    write_entry(tmp_path / "catalog", entry(0, None, VERSIONS, "quiet"))
-    engine = EngineSettings(
-        catalog_folder=tmp_path / "catalog",
-        artifacts_folder=tmp_path / "artifacts",
-        capture_folder=tmp_path / "capture",
-        capture_rate=0,
-        max_waiting=1,
-    )
-    yield Worker(engine, world, 0)
-
-
-@asynccontextmanager
-async def open_door(worker: Worker) -> AsyncIterator[httpx.AsyncClient]:
-    await worker.start()
-    server = rest_server(worker, MAX_BODY_BYTES, drain_seconds=10)
-    port = await server.open("127.0.0.1", 0)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-        yield client
-    await server.close()
-    await worker.stop()
-
-
-def body(**changes: object) -> dict[str, object]:
-    return {"inputs": [X], **changes}
+from tests.unit.serving.doors.rest_client import INFER, MAX_BODY_BYTES, VERSIONS, X, body, open_door
+from tests.unit.serving.engine.doubles import FakeWorld, entry, run, until
 
 
 def test_an_answer_names_what_made_it(worker: Worker) -> None:
@@ -275,42 +230,5 @@ def test_a_draining_worker_is_alive_but_not_ready_and_still_answers(worker: Work
             assert (await client.get("/v2/health/ready")).status_code == 503
             assert (await client.get("/v2/health/live")).status_code == 200
             assert (await client.post(INFER, json=body())).status_code == 200
-
-    run(work())
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
-    max_leaves=10,
-)
-almost_tensors = st.fixed_dictionaries(
-    {},
-    optional={
-        "name": st.just("x") | json_values,
-        "datatype": st.just("FP32") | json_values,
-        "shape": st.just([1, 2]) | st.lists(json_values, max_size=3) | json_values,
-        "data": st.just([1, 2]) | st.lists(json_values, max_size=4) | json_values,
-        "parameters": json_values,
-    },
-)
-almost_requests = st.fixed_dictionaries(
-    {"inputs": st.lists(almost_tensors, max_size=2) | json_values},
-    optional={"id": json_values, "outputs": st.lists(almost_tensors, max_size=2), "parameters": json_values},
-)
-
-
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(documents=st.lists(almost_requests.map(orjson.dumps) | json_values.map(orjson.dumps) | st.binary(), max_size=20))
-def test_no_body_makes_a_5xx(world: FakeWorld, tmp_path: Path, documents: list[bytes]) -> None:
-    write_entry(tmp_path / "catalog", entry(1, {1: 100}, VERSIONS))
-    engine = EngineSettings(catalog_folder=tmp_path / "catalog", artifacts_folder=tmp_path, capture_folder=tmp_path)
-
-    async def work() -> None:
-        async with open_door(Worker(engine, world, 0)) as client:
-            for document in documents:
-                reply = await client.post(INFER, content=document)
-                assert reply.status_code in (200, 400), document
-                assert reply.status_code == 200 or reply.json()["error"]
 
     run(work())
