@@ -1,5 +1,7 @@
 """What every test shares: the --slow switch, and the servers that some start."""
 
+from collections.abc import Iterator
+
 import pytest
 
 pytest_plugins = ["tests.servers"]
@@ -16,3 +18,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = kept
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _searches_learn_nothing_from_outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a search learns stays with this run of the tests, and the user's own history changes none of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BURNISH_HISTORY", str(tmp_path_factory.mktemp("history") / "history.jsonl"))
+        yield

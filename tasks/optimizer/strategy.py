@@ -17,7 +17,7 @@ MAY_WIN_WITH_EXTRAS = 2.0
 MAY_WIN_TOGETHER = 1.1
 """The same for two extra passes at once: each alone must have come close to the best."""
 
-TUNED = 4
+TUNED = 3
 """Chains whose knobs are turned."""
 
 BASES = 2

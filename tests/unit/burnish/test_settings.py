@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from burnish.errors import InputError
-from burnish.settings import DEFAULTS, STACK_FILE, Endpoints, find_endpoints
+from burnish.settings import DEFAULTS, STACK_FILE, Endpoints, find_endpoints, history_file
 from flows import settings as stack_settings
 
 
@@ -42,3 +42,15 @@ def test_unreadable_stack_file_is_an_input_error(home: Path, text: str) -> None:
     (home / STACK_FILE).write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(InputError, match=r"stack\.json"):
         find_endpoints()
+
+
+def test_the_history_lies_in_the_users_cache_or_where_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BURNISH_HISTORY", str(tmp_path / "mine.jsonl"))
+    assert history_file() == tmp_path / "mine.jsonl"
+    monkeypatch.delenv("BURNISH_HISTORY")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert history_file() == tmp_path / "burnish" / "history.jsonl"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert history_file() == Path("~/.cache/burnish/history.jsonl").expanduser()
