@@ -164,7 +164,7 @@ def _counts(test: PairedTest) -> str:
     difference = test.difference
     return (
         f"lost {test.losses} and won {test.wins} of {test.samples} samples: {100 * difference.estimate:+.1f} points "
-        f"({difference.confidence:.0%} interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f}), "
+        f"({100 * difference.confidence:.4g}% interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f}), "
         f"margin {_points(100 * test.margin)}"
     )
 

@@ -98,7 +98,7 @@ def test_a_slice_that_is_worse_for_certain_refuses() -> None:
     verdict, reason, name = ask_slices(*range(880, 886))
     assert (verdict, name) == (Verdict.FAIL, "rare")
     assert reason.startswith(
-        "'rare', the worst of 3 slices, lost 6 and won 0 of 20 samples: -30.0 points (97% interval "
+        "'rare', the worst of 3 slices, lost 6 and won 0 of 20 samples: -30.0 points (96.67% interval "
     )
 
 
