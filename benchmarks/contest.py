@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.figures import ContestRun
 from benchmarks.hand_made.catalog import LINES
 from benchmarks.nets.catalog import NETS
 from benchmarks.prepare import prepare
@@ -36,15 +37,6 @@ class ContestJob(Record):
     winners: tuple[BenchItem, ...]
     signature: Signature
     plan: Plan
-
-
-class ContestRun(Record):
-    """What one process measured."""
-
-    medians_ms: dict[int, dict[str, tuple[float, ...]]]
-    """By batch size and contestant: the median latency of each round; contestants of one size share their rounds."""
-    right: dict[str, tuple[bool, ...]]
-    """By contestant: where its answer is the label; empty where there are no labels."""
 
 
 class HandMade(Session):
@@ -106,7 +98,7 @@ def measure(job: ContestJob) -> ContestRun:
         one.batch_size: {name: tuple(np.median(rows, axis=1).tolist()) for name, rows in one.latency_ms.items()}
         for one in series
     }
-    return ContestRun(medians_ms=medians, right=right)
+    return ContestRun(lines=tuple(job.lines), medians_ms=medians, right=right)
 
 
 def _answers(session: Session, inputs: Arrays, output: str) -> Array:

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import click
 
-from benchmarks.contest import ContestJob, ContestRun, hold
+from benchmarks.contest import ContestJob, hold
+from benchmarks.figures import ContestRun, NetFigures, SearchTimes, Standing
 from benchmarks.goals import report
 from benchmarks.hand_made.base import Prepared
 from benchmarks.hand_made.write import write_lines
 from benchmarks.nets.catalog import NETS
 from benchmarks.prepare import prepare
-from benchmarks.searching import SearchTimes, run_search
-from benchmarks.standing import EAGER, NetFigures, Standing, goals, standing
+from benchmarks.searching import run_search
+from benchmarks.standing import EAGER, goals, standing
 from registry.records.optimization import CandidateResult, OptimizationResult, Policy
 from tasks.bench.environment import environment
 from tasks.bench.measure import Plan

@@ -7,9 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.figures import SearchTimes
 from benchmarks.nets.base import Net
 from benchmarks.prepare import CALIBRATION_FILE, EVALUATION_FILE, PROGRAM_FILE
-from registry.records.base import Record
 from registry.records.optimization import OptimizationResult
 from tasks.optimizer.output import BEST_FILE, BEST_FOLDER, RESULT_FILE
 
@@ -18,15 +18,6 @@ _BURNISH = Path(sys.executable).with_name("burnish")
 _POLL_S = 0.1
 _PATIENCE_S = 600.0
 """A search that is this much over its budget is ended; the goal is missed in any case."""
-
-
-class SearchTimes(Record):
-    """What a search took, seen from outside: the start of the interpreter counts."""
-
-    first_best_s: float
-    """Until a valid best-so-far stood on the disk."""
-    whole_s: float
-    budget_minutes: float
 
 
 def run_search(net: Net, prepared: Path, out: Path, budget_minutes: float) -> tuple[OptimizationResult, SearchTimes]:
@@ -67,10 +58,10 @@ def run_search(net: Net, prepared: Path, out: Path, budget_minutes: float) -> tu
 
 
 def _watch(process: subprocess.Popen[bytes], best: Path, started: float, timeout_s: float) -> float:
-    """Wait for the end and return when the first best stood; infinity if none did."""
-    first = float("inf")
+    """Wait for the end and return when the first best stood, which is the end at the latest."""
+    first: float | None = None
     while process.poll() is None and time.monotonic() - started < timeout_s:
-        if first == float("inf") and best.is_file():
+        if first is None and best.is_file():
             first = time.monotonic() - started
         time.sleep(_POLL_S)
-    return first
+    return time.monotonic() - started if first is None else first

@@ -3,16 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from pydantic import Field
 
-from benchmarks.contest import ContestRun
+from benchmarks.figures import ContestRun, NetFigures, Standing
 from benchmarks.goals import Goal
-from benchmarks.hand_made.catalog import LINES
-from benchmarks.searching import SearchTimes
-from registry.records.base import Record
-from registry.records.benchmark import Environment
 from registry.records.gate import PairedTest
-from tasks.bench.compare import Speed, SpeedDifference, compare
+from tasks.bench.compare import Speed, compare
 from tasks.gates.paired import non_inferiority
 
 MOST_RATIO = 1.05
@@ -25,32 +20,7 @@ MARGIN = 0.01
 
 ALPHA = 0.05
 EAGER = "torch eager"
-
-
-class Standing(Record):
-    """The winner of one net at one batch size beside the best hand-made line."""
-
-    batch_size: int
-    winner: str = Field(description="The candidate's label.")
-    p50_ms: dict[str, float] = Field(description="Of the winner, as 'winner', and of every line.")
-    best_line: str
-    difference: SpeedDifference = Field(description="The winner's latency over the best line's.")
-    accuracy: float | None
-    fidelity: PairedTest | None = Field(description="The winner beside the eager module, on labels.")
-
-
-class NetFigures(Record):
-    """All that was measured of one net."""
-
-    net: str
-    small: bool
-    measured_at: str
-    environment: Environment
-    times: SearchTimes
-    candidates: dict[str, int] = Field(description="Candidates of the search by how they ended.")
-    standings: tuple[Standing, ...]
-    line_accuracy: dict[str, float]
-    failed_lines: dict[str, str] = Field(description="Why a tool cannot take this net, by line.")
+"""The line that is there to compare; the search is held against the others."""
 
 
 def pooled(runs: Sequence[ContestRun], batch_size: int) -> dict[str, np.ndarray]:
@@ -78,11 +48,11 @@ def standing(runs: Sequence[ContestRun], batch_size: int, winner: str, label: st
     rounds = pooled(runs, batch_size)
     p50 = {name: float(np.median(values)) for name, values in rounds.items()}
     right = runs[0].right
-    rivals = [name for name in p50 if name in LINES and LINES[name].rival and _is_right(right, name)]
+    rivals = [name for name in runs[0].lines if name != EAGER and _is_right(right, name)]
     if not rivals:
         raise ValueError(f"no hand-made line can be a rival of {label}")
     best = min(rivals, key=lambda name: p50[name])
-    lines = {name: value for name, value in p50.items() if name in LINES}
+    lines = {name: p50[name] for name in runs[0].lines}
     return Standing(
         batch_size=batch_size,
         winner=label,

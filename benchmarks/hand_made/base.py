@@ -31,5 +31,3 @@ class Line:
     """Write into an empty folder what ``open`` needs; whatever it raises is the reason why there is no such line."""
     open: Callable[[Prepared, Path], Call]
     """Load what was written."""
-    rival: bool = True
-    """The search is held against it; otherwise it is there to compare."""

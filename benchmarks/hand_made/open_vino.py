@@ -3,7 +3,7 @@
 Source: https://docs.openvino.ai/2026/openvino-workflow/model-optimization-guide/quantizing-models-post-training.html
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import nncf
@@ -12,6 +12,7 @@ from torch import nn
 
 from benchmarks.hand_made.base import Call, Line, Prepared
 from benchmarks.hand_made.onnx_runtime import MODEL_FILE, write_onnx
+from serving.runtime import Array
 
 _QUANTIZED_FILE = "model.xml"
 
@@ -41,8 +42,11 @@ def _opening(file: str, precision: str) -> Callable[[Prepared, Path], Call]:
         }
         request = openvino.Core().compile_model(str(folder / file), "CPU", configuration).create_infer_request()
 
-        def call(inputs):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-            request.infer(inputs, share_inputs=True, share_outputs=True)
+        name = prepared.net.input_name
+
+        def call(inputs: Mapping[str, Array]) -> Array:
+            request.set_input_tensor(openvino.Tensor(inputs[name], shared_memory=True))
+            request.infer()
             return request.get_output_tensor(0).data
 
         return call

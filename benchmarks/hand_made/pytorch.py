@@ -72,7 +72,7 @@ def _open_package(prepared: Prepared, folder: Path) -> Call:
 
 
 LINES = (
-    Line("torch eager", _write_nothing, _open_eager, rival=False),
+    Line("torch eager", _write_nothing, _open_eager),
     Line("torch bf16", _write_nothing, _open_bf16),
     Line("aotinductor", _compiling(freezing=False), _open_package),
     Line("aotinductor freezing", _compiling(freezing=True), _open_package),

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ _DONE_FILE = "done.txt"
 _FAILED_FILE = "failed.txt"
 _TIMEOUT_S = 600.0
 _BATCH_SIZES = (1, 8)
+_ERROR = re.compile(r"[\w.]*(Error|Exception|Fail)\w*:")
 
 
 def write_lines(prepared: Prepared, files: Path, folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
@@ -72,11 +74,16 @@ def _write_apart(net: str, files: Path, line: str, place: Path, key: str) -> Non
         ]
         ended = subprocess.run(command, cwd=_ROOT, stdout=stream, stderr=stream, timeout=_TIMEOUT_S, check=False)
     if ended.returncode:
-        said = [one.strip() for one in log.read_text(encoding="utf-8", errors="replace").splitlines() if one.strip()]
-        reason = said[-1][:300] if said else f"ended with exit code {ended.returncode}"
+        reason = _reason(log.read_text(encoding="utf-8", errors="replace"), ended.returncode)
         (place / _FAILED_FILE).write_text(f"{key} {reason}", encoding="utf-8")
     else:
         (place / _DONE_FILE).write_text(key, encoding="utf-8")
+
+
+def _reason(log: str, code: int) -> str:
+    """The last error that the process named, or how it ended."""
+    named = [line.strip() for line in log.splitlines() if _ERROR.match(line)]
+    return named[-1][:300] if named else f"ended with exit code {code}"
 
 
 def write_line(net: str, files: Path, name: str, place: Path) -> None:
