@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import modelopt.torch.quantization as mtq
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, fx, nn
 
 from registry.errors import CandidateError
 from registry.plugins import knob
@@ -17,10 +17,11 @@ from tasks.optimizer.calibration import calibration_batches
 from tasks.optimizer.lifting import export_again, lift
 from tasks.optimizer.modelopt_layers import (
     check_layers,
-    fold_smoothing,
     int8_quantizers,
     lowest_inputs,
     put_quantized_layers,
+    quantizable_layers,
+    smoothable_layers,
 )
 from tasks.optimizer.onnx_export import write_onnx
 
@@ -33,7 +34,7 @@ class QuantizeModelOpt(Pass):
 
     The layers are lifted out of the exported program, so no source code is needed; recurrent ones, embeddings and norms
     stay in float. SmoothQuant takes outliers out of the inputs of linear layers by a scale per channel, which goes into
-    the layer norm before them or, where there is none, in front of the layer.
+    the layer norm before them; the other layers are treated as ever.
 
     Source: https://nvidia.github.io/Model-Optimizer/guides/_pytorch_quantization.html; Xiao et al., "SmoothQuant:
     Accurate and Efficient Post-Training Quantization for Large Language Models", 2023
@@ -65,21 +66,35 @@ class QuantizeModelOpt(Pass):
         check_layers(module, self.excluded_layers, lifted.left)
         batches = list(calibration_batches(context.calibration, artifact.signature, self.samples))
         tensors = [[torch.from_numpy(value.copy()) for value in batch.values()] for batch in batches]
-        twin = copy.deepcopy(module)
-        with torch.no_grad(), lowest_inputs(twin) as lowest:
-            calibrated = mtq.quantize(twin, self._configuration(module), lambda net: [net(*batch) for batch in tensors])
-        put_quantized_layers(module, calibrated, lowest)
-        fold_smoothing(module)
+        self._quantize(module, tensors)
         produced = Artifact(context.workspace, self.produces, artifact.signature)
         write_onnx(export_again(module, artifact.signature, batches[0]), artifact.signature, produced.file)
         return produced
 
-    def _configuration(self, module: nn.Module) -> dict[str, Any]:
-        left_out = [{"quantizer_name": f"{layer}.*", "enable": False} for layer in self.excluded_layers]
-        algorithm: str | dict[str, Any] = self.algorithm
-        if self.algorithm == "smoothquant":
-            linear = {path for path, layer in module.named_modules() if isinstance(layer, nn.Linear)}
-            if not linear - set(self.excluded_layers):
-                raise CandidateError("SmoothQuant smooths linear layers, and this program has none; use algorithm max")
-            algorithm = {"method": self.algorithm, "alpha": _SMOOTHING}
-        return {"quant_cfg": [*int8_quantizers(), *left_out], "algorithm": algorithm}
+    def _quantize(self, module: fx.GraphModule, batches: list[list[Tensor]]) -> None:
+        layers = quantizable_layers(module) - set(self.excluded_layers)
+        smoothed = layers & smoothable_layers(module).keys() if self.algorithm == "smoothquant" else set()
+        if self.algorithm == "smoothquant" and not smoothed:
+            raise CandidateError(
+                "SmoothQuant is for linear layers that alone take what a layer norm returns; this program has none: "
+                "use algorithm max"
+            )
+        ways: tuple[tuple[set[str], Any], ...] = (
+            (layers - smoothed, "max"),
+            (smoothed, {"method": "smoothquant", "alpha": _SMOOTHING}),
+        )
+        twins = [self._calibrated(module, batches, names, how) for names, how in ways if names]
+        for twin, lowest in twins:
+            put_quantized_layers(module, twin, lowest)
+
+    def _calibrated(
+        self, module: fx.GraphModule, batches: list[list[Tensor]], layers: set[str], algorithm: str | dict[str, Any]
+    ) -> tuple[nn.Module, dict[str, float]]:
+        """Return a copy in which ModelOpt has found the ranges of some layers, and the smallest input of each."""
+        twin = copy.deepcopy(module)
+        left_out = [
+            {"quantizer_name": f"{path}.*", "enable": False} for path in sorted(quantizable_layers(module) - layers)
+        ]
+        configuration = {"quant_cfg": [*int8_quantizers(), *left_out], "algorithm": algorithm}
+        with torch.no_grad(), lowest_inputs(twin) as lowest:
+            return mtq.quantize(twin, configuration, lambda net: [net(*batch) for batch in batches]), lowest
