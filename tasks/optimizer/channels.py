@@ -44,7 +44,7 @@ _POOLS = frozenset(
     }
 )
 
-Layer = nn.Conv1d | nn.Conv2d | nn.Linear
+Layer = nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.Linear
 
 
 def fixed_layers(module: fx.GraphModule) -> list[nn.Module]:

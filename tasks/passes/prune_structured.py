@@ -22,8 +22,9 @@ _ROUND_TO = 8
 class PruneStructured(Pass):
     """The channels of the smallest weights go, together with everything that depends on them.
 
-    What an output, an input or a reshape counts on stays. The pruned network then learns from the source model's
-    answers on the calibration inputs.
+    What an output, an input or a reshape counts on stays, and so do recurrent layers and attention; of a transformer
+    the feed-forward layers become narrower. The pruned network then learns from the source model's answers on the
+    calibration inputs. Where time cuts that short, the number of steps, and so the bytes, differ from run to run.
 
     Source: Fang et al., "DepGraph: Towards Any Structural Pruning", 2023, https://github.com/VainF/Torch-Pruning
     """
@@ -37,6 +38,7 @@ class PruneStructured(Pass):
         0.3, search=(0.3, 0.5), description="Share of the channels that go."
     )
     steps: int = Field(default=600, ge=1, description="Steps of distillation, fewer if the time does not suffice.")
+    seconds: float = Field(default=120.0, gt=0, description="The most that distillation takes.")
     excluded_layers: tuple[str, ...] = Field(default=(), description="Modules, by path, that keep their channels.")
 
     def apply(self, artifact: Artifact, context: PassContext) -> Artifact:
@@ -55,7 +57,7 @@ class PruneStructured(Pass):
             left = f"; calls that were not looked into: {', '.join(lifted.left)}" if lifted.left else ""
             raise CandidateError(f"no channel of this program can go at ratio {self.ratio}{left}")
         teacher = lift(torch.export.load(context.source.file)).module
-        how = Distillation(self.steps, batch_size=batch_size, seed=context.seed, deadline=context.deadline)
+        how = Distillation(self.steps, batch_size, context.seed, self.seconds, context.deadline)
         distill(lifted.module, teacher, inputs, how)
         produced = Artifact(context.workspace, self.produces, signature)
         save_program(export_again(lifted.module, signature, context.calibration), produced.file)

@@ -57,6 +57,37 @@ class Grouped(nn.Module):
         return self.head(self.grouped(self.first(x)).mean(2))
 
 
+class Transposed(nn.Module):
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(2, 4, 1)
+        self.up, self.head = nn.ConvTranspose1d(4, 4, 3, groups=groups), nn.Conv1d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.up(torch.relu(self.first(x)))))
+
+
+class FeedForward(nn.Module):
+    """An attention layer's neighbour in a transformer: its width is free, that of the stream around it is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.wide, self.narrow = nn.LayerNorm(4), nn.Linear(4, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.narrow(nn.functional.gelu(self.wide(self.norm(x))))
+
+
+class AfterLstm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.lstm = nn.Linear(4, 6), nn.LSTM(6, 8, batch_first=True)
+        self.after, self.head = nn.Linear(8, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.after(self.lstm(self.before(x))[0][:, -1])))
+
+
 class AveragedChannels(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -87,6 +118,10 @@ class Positions(nn.Module):
         (Grouped(groups=4), (2, 2, 6), {"head"}),
         (Grouped(groups=2), (2, 2, 6), {"first", "grouped", "head"}),
         (AveragedChannels(), (2, 2, 6), {"first", "head"}),
+        (Transposed(groups=1), (2, 2, 6), {"head"}),
+        (Transposed(groups=2), (2, 2, 6), {"first", "up", "head"}),
+        (FeedForward(), (2, 3, 4), {"narrow"}),
+        (AfterLstm(), (2, 5, 4), {"before", "lstm", "head"}),
         (Positions(), (2, 4), {"first", "head"}),
     ],
     ids=lambda value: type(value).__name__,

@@ -56,11 +56,48 @@ def test_the_teacher_does_not_change() -> None:
     assert all(torch.equal(value, before[name]) for name, value in TEACHER.state_dict().items())
 
 
-def test_a_deadline_ends_it_early() -> None:
-    student = Network(8, seed=3)
-    before = nn.utils.parameters_to_vector(student.parameters()).detach().clone()
-    distill(student, TEACHER, [SAMPLES], Distillation(steps=10**9, deadline=time.time()))
-    assert torch.equal(nn.utils.parameters_to_vector(student.parameters()), before)
+def test_too_little_time_is_told_after_two_steps() -> None:
+    seen = 0
+
+    class Counting(Network):
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            nonlocal seen
+            seen += 1
+            return super().forward(x)
+
+    with pytest.raises(CandidateError, match="there is time for 1 steps where 100"):
+        distill(Counting(8, seed=3), TEACHER, [SAMPLES], Distillation(steps=10**9, deadline=time.time()))
+    assert seen == 2
+
+
+def test_fewer_steps_are_planned_where_time_is_short(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 0.0
+
+    class Slow(Network):
+        """One that takes a second for each step, by the clock that is looked at."""
+
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            nonlocal now
+            now += 1
+            return super().forward(x)
+
+    monkeypatch.setattr("tasks.optimizer.distillation.time.time", lambda: now)
+    student = Slow(8, seed=3)
+    before = gap(student.eval())
+    distill(student, TEACHER, [SAMPLES], Distillation(steps=10**9, seconds=150.0))
+    assert "150 of 1000000000 steps" in caplog.text
+    assert gap(student) < 0.3 * before
+
+
+def test_a_student_that_cannot_learn_is_given_up_early() -> None:
+    class Stuck(Network):
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            return (0 * super().forward(x)[0] + 5,)
+
+    with pytest.raises(CandidateError, match=r"does not come nearer to its source.* after 50 steps"):
+        distill(Stuck(8, seed=3), TEACHER, [SAMPLES], Distillation(steps=400))
 
 
 def test_equal_answers_cost_nothing_and_a_shift_of_logits_does() -> None:
