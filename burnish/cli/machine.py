@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from registry.records.optimization import OptimizationConfig
+from tasks.bench.energy import energy_source, find_meter
 from tasks.bench.environment import environment
 from tasks.optimizer.confinement import landlock_unavailable
 
@@ -21,7 +22,6 @@ _FLAGS = {
     "bf16": ("avx512_bf16|bf16", "bf16 arithmetic; without it bf16 candidates are left out"),
     "amx": ("amx_\\w+", "int8 and bf16 matrix units; without them large layers are slower"),
 }
-_ENERGY_COUNTER = Path("/sys/class/powercap")
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,7 @@ _NO_GPU = (
 
 
 def _energy() -> Check:
-    counters = sorted(_ENERGY_COUNTER.glob("*/energy_uj"))
-    if not counters:
-        return Check("energy", "counter", False, False, "the kernel shows none; reports are without energy")
-    try:
-        counters[0].read_text(encoding="utf-8")
-    except OSError:
-        return Check("energy", "counter", False, False, f"not readable; run as root: chmod a+r {counters[0]}")
-    return Check("energy", "counter", True, False, str(counters[0]))
+    return Check("energy", "counter", not isinstance(find_meter(), str), False, energy_source())
 
 
 def _memory() -> Check:

@@ -156,8 +156,7 @@ def _method(result: OptimizationResult, measured: list[Row]) -> list[str]:
         f"A candidate passes if it loses less than {100 * config.margin:g} points of the samples net, by an exact "
         f"paired test at alpha {config.alpha:g}, or if its outputs equal the source's within float tolerance.",
     ]
-    said.append(_cost_method(result))
-    said.append(_energy_method(measured))
+    said += [_cost_method(result), _energy_method(result)]
     calls = [latency_at_smallest_batch(row.result).calls for row in measured]
     if calls and min(calls) < CALLS_FOR_P99:
         said.append(
@@ -177,7 +176,6 @@ def _cost_method(result: OptimizationResult) -> str:
     )
 
 
-def _energy_method(measured: list[Row]) -> str:
-    if any(row.energy.value for row in measured):
-        return "Energy is that of the whole processor package while a candidate ran, divided by its calls."
-    return "Energy is not shown: this machine does not let its energy counter be read, or has none."
+def _energy_method(result: OptimizationResult) -> str:
+    source = result.environment.energy
+    return f"Energy of a call: {source}." if source else "Energy of a call was not looked at."

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "tests/plugin_package"
 BURNISH = Path(sys.executable).parent / "burnish"
 
-PLUGINS = ("store_float16", "onnx_numpy", "optimize_graph", "onnx_reference")
+PLUGINS = ("store_float16", "onnx_numpy", "fuse_operators", "onnx_reference")
 _CLASS = "\n\nclass {name}({base}):\n    pass\n"
 BROKEN = {
     "unreadable": "def unreadable(:\n",
@@ -46,7 +46,7 @@ def write_documented_package(folder: Path) -> Path:
     (folder / "my_package").mkdir(parents=True)
     (folder / "my_package" / "__init__.py").touch()
     texts = {}
-    for name, page in (("optimize_graph", "write-a-pass.md"), ("onnx_reference", "write-a-runtime.md")):
+    for name, page in (("fuse_operators", "write-a-pass.md"), ("onnx_reference", "write-a-runtime.md")):
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         source, project = (
             re.search(r"```python\n(.*?)```", text, re.DOTALL),
@@ -100,7 +100,7 @@ def test_they_are_listed_with_the_package_that_they_came_with(site: Path, tmp_pa
     assert passes["store_float16"]["origin"] == "burnish-example 1.0"
     assert passes["store_float16"]["summary"].startswith("Store an ONNX model's float32 weights as float16")
     assert listed(site, "runtimes", tmp_path)["onnx_numpy"]["origin"] == "burnish-example 1.0"
-    assert passes["optimize_graph"]["origin"] == "my-package 0.1"
+    assert passes["fuse_operators"]["origin"] == "my-package 0.1"
     assert passes.keys() >= TOLD.keys()
     assert passes["export_onnx"]["origin"] == "burnish"
     shown = run(site, BURNISH, "passes", "list", cwd=tmp_path)

@@ -91,18 +91,23 @@ def test_cost_is_shown_where_there_is_a_price_and_else_how_to_give_one(tmp_path:
 
 
 def test_energy_is_shown_where_it_is_told_and_else_why_not(tmp_path: Path) -> None:
+    def on(energy: str, asked: OptimizationResult) -> OptimizationResult:
+        return asked.model_copy(update={"environment": asked.environment.model_copy(update={"energy": energy})})
+
     asked = full_result()
-    assert "Energy is not shown" in Text(page(asked, tmp_path / "a")).text
+    without = Text(page(on("not measured: a virtual machine", asked), tmp_path / "a")).text
+    assert "Energy of a call: not measured: a virtual machine." in without
+    assert "mJ" not in without
     winner = asked.chosen
     assert winner is not None
     assert winner.benchmark is not None
     told = [one.model_copy(update={"energy_mj": around(1.234, 0.1)}) for one in winner.benchmark.latency]
     figures = winner.benchmark.model_copy(update={"latency": tuple(told)})
     only = winner.model_copy(update={"benchmark": figures})
-    text = Text(page(result(only, winner=only), tmp_path / "b")).text
+    text = Text(page(on("RAPL, whole package", result(only, winner=only)), tmp_path / "b")).text
     assert "Energy a call" in text
     assert "1.23 mJ 1.11 to 1.36 mJ" in text
-    assert "processor package" in text
+    assert "Energy of a call: RAPL, whole package." in text
 
 
 def test_sensitivity_marks_the_layers_left_in_float_and_is_a_sentence_where_there_is_none(tmp_path: Path) -> None:
