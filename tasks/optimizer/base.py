@@ -62,6 +62,9 @@ class PassContext:
     target: str = "cpu"
     seed: int = 0
     threads: int = 1
+    """For the step itself."""
+    serving_threads: int = 1
+    """Threads that one call of the product will have, for passes that fix their number."""
     deadline: float = float("inf")
     """Unix time after which the step is killed."""
 

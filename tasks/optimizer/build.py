@@ -94,6 +94,7 @@ class Workshop:
             largest_batch=max(self.config.batch_sizes),
             seed=self.config.seed,
             threads=os.cpu_count() or 1,
+            serving_threads=self.config.threads,
             timeout_s=timeout_s,
         )
 

@@ -37,6 +37,7 @@ def run_candidate(job_json: dict[str, Any], workspace: Path) -> dict[str, Any]:
             source_code=job.source_code,
             seed=job.seed,
             threads=job.threads,
+            serving_threads=job.serving_threads,
             deadline=deadline,
         )
         artifact = _apply(step, artifact, context)

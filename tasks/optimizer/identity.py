@@ -21,6 +21,8 @@ class Identity:
     """Versions of the libraries that build and run candidates."""
     source_code: str | None = None
     """Digest of the source's code, where passes may use it."""
+    threads: int = 1
+    """Threads that one call will have: some products are compiled for them."""
     _files: dict[str, str] = field(default_factory=dict)
 
     def build_key(self, recipe: tuple[PluginConfig, ...]) -> str:
@@ -33,6 +35,7 @@ class Identity:
                 "tools": self.tools,
                 "recipe": [self._described(PASSES, step) for step in recipe],
                 **({"source_code": self.source_code} if self.source_code else {}),
+                **({"threads": self.threads} if self.threads != 1 else {}),
             }
         )
 

@@ -47,6 +47,7 @@ class CandidateJob(Record):
     """The largest size that will be served, for the check of invariance."""
     seed: int = 0
     threads: int = 1
+    serving_threads: int = 1
     timeout_s: float
 
 

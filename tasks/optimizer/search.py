@@ -82,6 +82,7 @@ class Search:
             calibration=request.calibration_digest,
             seed=request.config.seed,
             tools=tool_versions(),
+            threads=request.config.threads,
             source_code=code_digest(request.source_code) if request.source_code else None,
         )
         job = catalogue_job(request.config, request.source)

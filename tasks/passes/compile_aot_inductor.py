@@ -58,7 +58,7 @@ class CompileAotInductor(Pass):
         """
         produced = Artifact(context.workspace, self.produces, artifact.signature)
         program = _folded(torch.export.load(artifact.file), artifact.signature)
-        configuration = {"cpp.threads": context.threads, "freezing": self.freezing}
+        configuration = {"cpp.threads": context.serving_threads, "freezing": self.freezing}
         try:
             with fresh_cache(dir=str(context.workspace)), torch.no_grad():
                 aoti_compile_and_package(program, package_path=str(produced.file), inductor_configs=configuration)
