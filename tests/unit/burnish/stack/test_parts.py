@@ -46,6 +46,7 @@ def test_no_part_calls_home(settings: StackSettings) -> None:
     for part in parts(settings).values():
         assert part.environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
         assert part.environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
+        assert part.environment["ORT_DISABLE_TELEMETRY"] == "1"
         assert part.environment["BENTOML_DO_NOT_TRACK"] == "True"
         assert part.environment["GX_ANALYTICS_ENABLED"] == "false"
         assert part.environment["DO_NOT_TRACK"] == "1"
