@@ -53,7 +53,7 @@ def prepare(file: Path, prepared: Path) -> None:
     """
     quant_pre_process(str(file), str(prepared), skip_symbolic_shape=True)
     model = onnx.load(prepared)
-    _pool_images(model.graph)
+    pool_images(model.graph)
     weights = {initializer.name for initializer in model.graph.initializer}
     shapes = [info for info in model.graph.value_info if info.name not in weights]
     del model.graph.value_info[:]
@@ -109,7 +109,7 @@ def _weights_by_node(graph: onnx.GraphProto) -> dict[str, frozenset[str]]:
     return found
 
 
-def _pool_images(graph: onnx.GraphProto) -> None:
+def pool_images(graph: onnx.GraphProto) -> None:
     """Write the mean over an image as a pooling, which can be computed in int8 where a mean cannot."""
     constants = {initializer.name: initializer for initializer in graph.initializer}
     ranks = {info.name: len(info.type.tensor_type.shape.dim) for info in graph.value_info}
