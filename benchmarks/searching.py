@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.figures import SearchTimes
 from benchmarks.nets.base import Net
 from benchmarks.prepare import CALIBRATION_FILE, EVALUATION_FILE, PROGRAM_FILE
+from benchmarks.settings import without_history
 from registry.records.optimization import OptimizationResult
 from tasks.optimizer.output import BEST_FILE, BEST_FOLDER, RESULT_FILE
 
@@ -44,7 +45,8 @@ def run_search(net: Net, prepared: Path, out: Path, budget_minutes: float) -> tu
     log = out.with_name(LOG_FILE)
     started = time.monotonic()
     with log.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+        environment = without_history(out.parent)
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
         try:
             first = _watch(process, out / BEST_FOLDER / BEST_FILE, started, 60 * budget_minutes + _PATIENCE_S)
         finally:
