@@ -35,7 +35,7 @@ class PruneStructured(Pass):
     needs_calibration: ClassVar[bool] = True
 
     ratio: Annotated[float, Field(gt=0, lt=1)] = knob(
-        0.3, search=(0.3, 0.5), description="Share of the channels that go."
+        0.3, search=(0.3, 0.5, 0.7), description="Share of the channels that go."
     )
     steps: int = Field(default=600, ge=1, description="Steps of distillation, fewer if the time does not suffice.")
     seconds: float = Field(default=120.0, gt=0, description="The most that distillation takes.")
