@@ -1,11 +1,16 @@
 """Static int8 by NVIDIA ModelOpt on the ONNX graph: signed activations and weights, placed where kernels fuse."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import modelopt.onnx.quantization as moq
 import numpy as np
+from onnxruntime.quantization import calibrate, qdq_quantizer
+from onnxruntime.quantization.base_quantizer import BaseQuantizer
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from pydantic import Field
 
 from registry.errors import CandidateError
@@ -15,6 +20,17 @@ from serving.runtime import Arrays
 from tasks.optimizer.base import Artifact, Pass, PassContext, Stage
 from tasks.optimizer.calibration import calibration_batches
 from tasks.optimizer.onnx_preparation import quantize_graph
+
+_PATCHED = (
+    calibrate,
+    calibrate.CalibraterBase,
+    calibrate.HistogramCalibrater,
+    calibrate.HistogramCollector,
+    calibrate.MinMaxCalibrater,
+    qdq_quantizer.QDQQuantizer,
+    BaseQuantizer,
+)
+_REGISTRIES = (QDQRegistry, QLinearOpsRegistry)
 
 
 class QuantizeModelOptOnnx(Pass):
@@ -52,7 +68,8 @@ class QuantizeModelOptOnnx(Pass):
 
         def quantize(prepared: Path, target: Path, excluded: list[str]) -> None:
             try:
-                self._quantize(prepared, target, excluded, batches)
+                with _onnxruntime_restored():
+                    self._quantize(prepared, target, excluded, batches)
             except (AssertionError, KeyError, RuntimeError, ValueError) as error:
                 raise CandidateError(f"ModelOpt cannot quantize this graph: {error!r}") from error
 
@@ -72,3 +89,20 @@ class QuantizeModelOptOnnx(Pass):
             output_path=str(target),
             log_level="WARNING",
         )
+
+
+@contextmanager
+def _onnxruntime_restored() -> Iterator[None]:
+    """Undo on leaving what ModelOpt does to ONNX Runtime's own quantizer, which other passes of the process need."""
+    attributes = [(owner, dict(vars(owner))) for owner in _PATCHED]
+    operators = [(registry, dict(registry)) for registry in _REGISTRIES]
+    try:
+        yield
+    finally:
+        for owner, before in attributes:
+            for name, value in before.items():
+                if vars(owner)[name] is not value:
+                    setattr(owner, name, value)
+        for registry, known in operators:
+            registry.clear()
+            registry.update(known)
