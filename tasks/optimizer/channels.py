@@ -148,8 +148,8 @@ class _Flow:
 
 
 def _is_number(node: fx.Node) -> bool:
-    """Whether a node's result is a size, not a tensor."""
-    return not isinstance(node.meta.get("val"), torch.Tensor) and node.meta.get("val") is not None
+    """Whether a node's result is a size, not a tensor or several."""
+    return isinstance(node.meta.get("val"), int | float | torch.SymInt | torch.SymFloat)
 
 
 def _rank(node: fx.Node) -> int:

@@ -47,6 +47,18 @@ class WithHeads(nn.Module):
         return self.head(torch.relu(self.join(heads)))
 
 
+class InParts(nn.Module):
+    """A layer's result is cut into parts of a written-down number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts, self.join, self.head = nn.Linear(4, 16), nn.Linear(8, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.parts(x).chunk(2, dim=-1)
+        return self.head(torch.relu(self.join(first * second)))
+
+
 class Grouped(nn.Module):
     def __init__(self, groups: int) -> None:
         super().__init__()
@@ -115,6 +127,7 @@ class Positions(nn.Module):
         (Residual(), (2, 1, 4, 4), {"head"}),
         (WithInput(), (2, 4), {"added", "head"}),
         (WithHeads(), (2, 4), {"split", "head"}),
+        (InParts(), (2, 4), {"parts", "head"}),
         (Grouped(groups=4), (2, 2, 6), {"head"}),
         (Grouped(groups=2), (2, 2, 6), {"first", "grouped", "head"}),
         (AveragedChannels(), (2, 2, 6), {"first", "head"}),
