@@ -36,6 +36,7 @@ from tasks.optimize import measure_finalists, try_baseline, try_candidate
 from tasks.optimizer.base import Artifact
 from tasks.optimizer.history import HISTORY_FILE
 from tasks.optimizer.output import RESULT_FILE
+from tasks.optimizer.process_server import start_process_server
 from tasks.optimizer.report import REPORT_FILE, write_plots
 from tasks.optimizer.request import SearchRequest
 from tasks.optimizer.search import Search
@@ -75,6 +76,7 @@ async def optimize(request: OptimizationRequest) -> State[Any]:
     Args:
         request: the model's name, the uploads by digest, and what the search shall do.
     """
+    start_process_server()
     settings = StackSettings()
     ledger = wiring.ledger(settings)
     try:
