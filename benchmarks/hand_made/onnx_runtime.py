@@ -4,6 +4,7 @@ Source: https://onnxruntime.ai/docs/performance/model-optimizations/quantization
 """
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import onnxruntime
@@ -36,14 +37,31 @@ def write_onnx(prepared: Prepared, folder: Path) -> None:
     exported.save(folder / MODEL_FILE)
 
 
-def open_onnx(prepared: Prepared, folder: Path) -> Call:
-    """Open a session of one thread; without one, there is no pool whose threads could spin."""
+def _session(folder: Path, batch: tuple[str, int] | None = None) -> onnxruntime.InferenceSession:
+    """Open a session of one thread (there is no pool whose threads could spin), perhaps for one batch size only."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(folder / MODEL_FILE, options, providers=["CPUExecutionProvider"])
+    if batch:
+        options.add_free_dimension_override_by_name(*batch)
+    return onnxruntime.InferenceSession(folder / MODEL_FILE, options, providers=["CPUExecutionProvider"])
+
+
+def _open(prepared: Prepared, folder: Path) -> Call:
+    session = _session(folder)
     return lambda inputs: session.run(None, inputs)[0]
+
+
+def _open_fixed(prepared: Prepared, folder: Path) -> Call:
+    """A session for each batch size: with all shapes known, more is decided before the first call."""
+    name, axis = prepared.net.input_name, _session(folder).get_inputs()[0].shape[0]
+
+    @cache
+    def session(size: int) -> onnxruntime.InferenceSession:
+        return _session(folder, (axis, size))
+
+    return lambda inputs: session(len(inputs[name])).run(None, inputs)[0]
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # the library ships no types
@@ -79,4 +97,9 @@ def _write_u8s8(prepared: Prepared, folder: Path) -> None:
     )
 
 
-LINES = (Line("onnxruntime fp32", write_onnx, open_onnx), Line("onnxruntime u8s8", _write_u8s8, open_onnx))
+LINES = (
+    Line("onnxruntime fp32", write_onnx, _open),
+    Line("onnxruntime fp32, fixed batch", write_onnx, _open_fixed),
+    Line("onnxruntime u8s8", _write_u8s8, _open),
+    Line("onnxruntime u8s8, fixed batch", _write_u8s8, _open_fixed),
+)
