@@ -122,12 +122,12 @@ def _contest(
 
 
 def _chosen(result: OptimizationResult, policy: Policy) -> CandidateResult:
-    """Who wins a search by a policy.
+    """Who wins a search by a policy: of the front, so of those whose figures are from its final measurement.
 
     Raises:
         RuntimeError: nobody does.
     """
-    chosen = choose(result.candidates, policy)
+    chosen = choose([one for one in result.candidates if one.on_front], policy)
     if chosen is None:
         raise RuntimeError("no candidate passed its gate, not even the baseline; see the search's report")
     return chosen
