@@ -20,7 +20,8 @@ from tasks.bench.intervals import Floats, intervals, resampled_rounds
 
 RESOLUTION = 0.02
 """A difference is called if its whole interval is larger: where a session's memory lies changes its speed by about this
-much from load to load. Source: Mytkowicz et al., Producing wrong data without doing anything obviously wrong, ASPLOS 2009."""
+much from load to load. Source: Mytkowicz et al., Producing wrong data without doing anything obviously wrong, ASPLOS
+2009."""
 
 
 class Speed(StrEnum):

@@ -130,8 +130,8 @@ class _Turns:
         times: list[float] = []
         while len(times) < _MIN_WARM_UP_CALLS or (sum(times) < _WARM_UP_MS and len(times) < MAX_CALLS_A_TURN):
             times.extend(_time_calls(self.sessions[name], self.feeds[len(times) % len(self.feeds)], 1))
-        # The quickest call, as nobody disturbed it: of like sessions one with a few calls a turn and one with many would
-        # not be alike on a busy machine, where a turn's median leaves out the calls that were interrupted.
+        # The quickest call, as nobody disturbed it: on a busy machine the median of a turn with many calls leaves out
+        # those that were interrupted, that of a turn with few does not, so like sessions need as many.
         return int(np.clip(TURN_MS / np.min(times), 1, MAX_CALLS_A_TURN))
 
     def _turn(self, name: str, feed: Arrays, calls: int) -> tuple[Floats, float]:
