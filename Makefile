@@ -9,6 +9,7 @@ STAMP := $(VENV)/.installed
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-deps 'torchprofile==0.0.4' # for FastNAS; it asks for torchvision, which it does not need
 	touch $@
 
 demo: $(STAMP)

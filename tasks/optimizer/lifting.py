@@ -68,7 +68,7 @@ def lift(program: ExportedProgram) -> Lifted:
     )
 
 
-def export_again(module: fx.GraphModule, signature: Signature, example: Mapping[str, Array]) -> ExportedProgram:
+def export_again(module: nn.Module, signature: Signature, example: Mapping[str, Array]) -> ExportedProgram:
     """Return a module as an exported program again; sizes that vary in the signature still do.
 
     Args:

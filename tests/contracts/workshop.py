@@ -64,7 +64,8 @@ class Workshop:
         program, artifact = self.source(net, ArtifactFormat.EXPORTED_PROGRAM), self.source(net, consumed)
         workspace = self._root / "work" / name / net / attempt
         workspace.mkdir(parents=True)
-        context = PassContext(workspace, program, NETS[net].inputs())
+        source_code = self._source_code(net) if step.needs_source_code else None
+        context = PassContext(workspace, program, NETS[net].inputs(), source_code)
         before = tree_manifest(artifact.folder)
         with _nowhere_to_write(self._root) as strays:
             produced = step.apply(artifact, context)
@@ -75,6 +76,12 @@ class Workshop:
         """The network itself, in eager PyTorch."""
         artifact = self.source(net, ArtifactFormat.EXPORTED_PROGRAM)
         return session("torch_export", artifact)
+
+    def _source_code(self, net: str) -> str:
+        """A file as a user would have it, with a function that builds the network."""
+        file = self._root / f"build_{net}.py"
+        file.write_text(f"from tests.contracts.nets import NETS\n\n\ndef build():\n    return NETS[{net!r}].build()\n")
+        return f"{file}:build"
 
     def _openvino_ir(self, net: str) -> Artifact:
         onnx = self.source(net, ArtifactFormat.ONNX)
