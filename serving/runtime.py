@@ -34,6 +34,18 @@ def bytes_added(since: int, folder: Path) -> int:
     return max(resident_set_bytes() - since, size)
 
 
+FIXED_BATCHES = (1, 2, 4, 8)
+"""Batch sizes that a runtime prepares by themselves where its knob ``fixed_batches`` asks for it."""
+
+FIXED_BATCHES_KNOB = "Prepare batches of 1, 2, 4 and 8 each by itself: quicker calls; slower to load and more memory."
+
+
+def fixed_batches(signature: Signature) -> tuple[int, ...]:
+    """Return the batch sizes that can be prepared by themselves: none unless the batch is all that varies."""
+    fixed = all(size is not None for spec in signature.inputs for size in spec.shape[1:])
+    return FIXED_BATCHES if signature.batched and fixed else ()
+
+
 class Session(ABC):
     """A loaded model: runs batches on the thread that calls it."""
 

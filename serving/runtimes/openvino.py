@@ -11,7 +11,16 @@ import openvino
 from registry.errors import CandidateError
 from registry.plugins import knob
 from registry.records.model import ArtifactFormat, Signature
-from serving.runtime import Array, Arrays, Runtime, Session, bytes_added, resident_set_bytes
+from serving.runtime import (
+    FIXED_BATCHES_KNOB,
+    Array,
+    Arrays,
+    Runtime,
+    Session,
+    bytes_added,
+    fixed_batches,
+    resident_set_bytes,
+)
 
 
 class OpenVino(Runtime):
@@ -27,10 +36,12 @@ class OpenVino(Runtime):
 
     precision: Literal["f32", "bf16"] = knob("f32", search=("f32", "bf16"), description="Type of float computation.")
 
+    fixed_batches: bool = knob(False, search=(False, True), description=FIXED_BATCHES_KNOB)
+
     @classmethod
     def search_values(cls) -> dict[str, tuple[Any, ...]]:
         """The values that a search tries: bf16 only where the CPU computes in it."""
-        return super().search_values() if _has_bf16() else {"precision": ("f32",)}
+        return super().search_values() if _has_bf16() else {**super().search_values(), "precision": ("f32",)}
 
     def load(self, folder: Path, artifact_format: ArtifactFormat, signature: Signature) -> Session:
         """Compile ``model.onnx`` or ``model.xml``.
@@ -43,12 +54,19 @@ class OpenVino(Runtime):
         file = folder / artifact_format.main_file
         before = resident_set_bytes()
         try:
-            compiled = _core().compile_model(str(file), "CPU", self._config())
-            session = OpenVinoSession(compiled, signature, 0)
+            session = OpenVinoSession(self._compile(file), signature, 0)
+            for size in fixed_batches(signature) if self.fixed_batches else ():
+                session.add(size, self._compile(file, size))
         except RuntimeError as error:
             raise CandidateError(f"OpenVINO cannot load {file}: {error}") from error
         session.resident_bytes = bytes_added(before, folder)
         return session
+
+    def _compile(self, file: Path, size: int | None = None) -> openvino.CompiledModel:
+        model = _core().read_model(str(file))
+        if size is not None:
+            model.reshape({port: [size, *list(port.partial_shape)[1:]] for port in model.inputs})
+        return _core().compile_model(model, "CPU", self._config())
 
     def _config(self) -> dict[str, Any]:
         return {
@@ -60,27 +78,20 @@ class OpenVino(Runtime):
         }
 
 
-class OpenVinoSession(Session):
+class _Request:
     """A compiled model with one infer request.
 
     Inputs are copied into tensors that the request keeps from run to run: for small networks, handing it a new tensor
     each time costs as much as computing (a dense network of three layers: 13.4 us against 10.0 with the copy).
     """
 
-    def __init__(self, compiled: openvino.CompiledModel, signature: Signature, resident_bytes: int) -> None:
-        """Wrap a compiled model.
-
-        Raises:
-            RuntimeError: it has no tensor of a name in the signature.
-        """
-        super().__init__(signature, resident_bytes)
+    def __init__(self, compiled: openvino.CompiledModel, signature: Signature) -> None:
         self._inputs = [(spec.name, compiled.input(spec.name)) for spec in signature.inputs]
         self._outputs = [(spec.name, compiled.output(spec.name)) for spec in signature.outputs]
         self._request = compiled.create_infer_request()
         self._held: dict[str, Array] = {}
 
     def run(self, inputs: Mapping[str, Array]) -> Arrays:
-        """Compute all outputs by name."""
         for name, port in self._inputs:
             array = inputs[name]
             held = self._held.get(name)
@@ -92,10 +103,35 @@ class OpenVinoSession(Session):
         self._request.infer(share_outputs=True)
         return {name: self._request.get_tensor(port).data.copy() for name, port in self._outputs}
 
+
+class OpenVinoSession(Session):
+    """A compiled model for any batch, and perhaps one for each of some sizes."""
+
+    def __init__(self, compiled: openvino.CompiledModel, signature: Signature, resident_bytes: int) -> None:
+        """Wrap a compiled model.
+
+        Raises:
+            RuntimeError: it has no tensor of a name in the signature.
+        """
+        super().__init__(signature, resident_bytes)
+        self._any = _Request(compiled, signature)
+        self._fixed: dict[int, _Request] = {}
+
+    def add(self, size: int, compiled: openvino.CompiledModel) -> None:
+        """Run batches of one size with a model that was compiled for it."""
+        self._fixed[size] = _Request(compiled, self.signature)
+
+    def run(self, inputs: Mapping[str, Array]) -> Arrays:
+        """Compute all outputs by name."""
+        request = self._any
+        if self._fixed:
+            request = self._fixed.get(len(next(iter(inputs.values()))), request)
+        return request.run(inputs)
+
     def close(self) -> None:
-        """Free the request and, with it, the model."""
-        self._held.clear()
-        del self._request
+        """Free the requests and, with them, the models."""
+        self._fixed.clear()
+        del self._any
 
 
 @lru_cache(maxsize=1)

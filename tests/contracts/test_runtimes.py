@@ -73,6 +73,17 @@ def test_computes_other_networks(name: str, artifact_format: ArtifactFormat, net
         assert worst(loaded.run(inputs), workshop.reference(net).run(inputs)) < TOLERANCE
 
 
+@pytest.mark.parametrize("net", sorted(NETS))
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_batches_prepared_by_themselves_have_the_same_answers(name: str, net: str, workshop: Workshop) -> None:
+    artifact = workshop.source(net, ArtifactFormat.ONNX)
+    prepared, plain = session(name, artifact, fixed_batches=True), session(name, artifact)
+    for batch_size in (1, 2, 3, 8, 1):
+        inputs = NETS[net].inputs(batch_size, seed=batch_size)
+        assert worst(prepared.run(inputs), plain.run(inputs)) < TOLERANCE
+    prepared.close()
+
+
 def _read_only(images: Array) -> Array:
     images.setflags(write=False)
     return images
