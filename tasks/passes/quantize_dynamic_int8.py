@@ -19,7 +19,8 @@ class QuantizeDynamicInt8(Pass):
     """Matrix products and LSTMs in int8; the range of activations is taken from each batch as it comes.
 
     Convolutions stay in float: ONNX Runtime's dynamic ones are not faster than float32. As the range is that of the
-    whole batch, an answer can depend on its batch-mates; the gate looks for that.
+    whole batch, an answer can depend on its batch-mates; the gate looks for that. A scale for each channel is finer,
+    but takes ONNX Runtime longer (an encoder of six layers 4.4 ms against 2.6, an LSTM 171 us against 148).
 
     Source: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html#dynamic-quantization
     """
@@ -30,7 +31,7 @@ class QuantizeDynamicInt8(Pass):
     suits: ClassVar[frozenset[str] | None] = frozenset({"onnxruntime"})
 
     per_channel: bool = knob(
-        True, search=(True, False), description="A scale for each output channel of a weight, or one for the weight."
+        False, search=(False, True), description="A scale for each output channel of a weight, or one for the weight."
     )
     excluded_layers: tuple[str, ...] = Field(
         default=(), description="Layers that stay in float: names of ONNX nodes or paths of modules."
