@@ -22,7 +22,6 @@ _RUNTIME = "@"
 
 _PROMISING_FIRST = (
     "export_onnx",
-    "export_openvino",
     "quantize_static_int8",
     "quantize_nncf",
     "quantize_modelopt",
