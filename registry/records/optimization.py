@@ -37,7 +37,7 @@ class OptimizationConfig(Record):
         default=0.01, gt=0, lt=1, description="Non-inferiority margin as a share of samples, or of the score."
     )
     alpha: float = Field(default=0.05, gt=0, lt=1)
-    passes: tuple[str, ...] | None = Field(default=None, description="Only these passes; () is baselines only.")
+    passes: tuple[str, ...] | None = Field(default=None, description="Only these passes; () is the source as it is.")
     runtimes: tuple[str, ...] | None = Field(default=None, description="Only these runtimes.")
     candidate_timeout_s: float = Field(default=180.0, gt=0)
     candidate_memory_mib: int = Field(default=8192, ge=256)

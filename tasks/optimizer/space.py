@@ -33,6 +33,11 @@ Settings = Mapping[str, KnobValue]
 """Values by knob address, ``pass.knob`` or ``@runtime.knob``; knobs not named have their default."""
 
 
+def is_of_runtime(address: str) -> bool:
+    """True if a knob's address names a runtime's knob, not a pass's."""
+    return address.startswith(_RUNTIME)
+
+
 @dataclass(frozen=True)
 class Chain:
     """Passes in order, and the runtime that loads what the last of them makes."""

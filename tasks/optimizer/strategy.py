@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tasks.optimizer.catalogue import Knob
 from tasks.optimizer.repair import EXCLUDED_LAYERS
 from tasks.optimizer.sampler import Sampler
-from tasks.optimizer.space import Chain, Settings
+from tasks.optimizer.space import Chain, Settings, is_of_runtime
 
 MAY_WIN = 1.5
 """A chain's knobs are turned if it is at most so many times slower than the best at a first look."""
@@ -121,8 +121,9 @@ class Strategy:
         while len(self._trials) > known:
             known = len(self._trials)
             yield from self._repairs()
-            yield from self._single_knobs()
+            yield from self._single_knobs(is_of_runtime)
             yield from self._extras()
+            yield from self._single_knobs(lambda address: not is_of_runtime(address))
         yield from self._sampled()
 
     def _repairs(self) -> Iterator[Trial]:
@@ -139,12 +140,15 @@ class Strategy:
                 yield trial
                 trial = self._mend(trial) if trial.key in self._outcomes else None
 
-    def _single_knobs(self) -> Iterator[Trial]:
-        """Each declared value of each knob alone, on the chains that may win and on those refused for accuracy."""
+    def _single_knobs(self, asked: Callable[[str], bool]) -> Iterator[Trial]:
+        """Each declared value of each knob alone, on the chains that may win and on those refused for accuracy.
+
+        The knobs of a runtime come first: they need nothing to be built anew.
+        """
         for chain in [*self._may_win()[:TUNED], *self._refused()[:MENDED]]:
             kept = self._kept(chain)
             for address, knob in self._knobs_to_turn(chain).items():
-                for value in knob.values:
+                for value in knob.values if asked(address) else ():
                     if value != knob.default:
                         yield Trial(chain, {**kept, address: value})
 
@@ -238,10 +242,14 @@ class Strategy:
         return [self._chains[name] for name in self._chains if name in names and not self._best_trial(name)]
 
     def _kept(self, chain: Chain) -> Settings:
-        """The layers that a chain's best trial leaves in float, which every further trial of it leaves too."""
+        """What every further trial of a chain takes over from its best: layers in float, and the runtime's knobs."""
         best = self._best_trial(chain.name)
         settings = best[0].settings if best else {}
-        return {address: value for address, value in settings.items() if address.endswith(f".{EXCLUDED_LAYERS}")}
+        return {
+            address: value
+            for address, value in settings.items()
+            if address.endswith(f".{EXCLUDED_LAYERS}") or is_of_runtime(address)
+        }
 
     def _too_slow(self, chain: Chain) -> str | None:
         """Why a chain with extra passes need not be tried; "" if it may win, None if a plainer chain did not pass."""

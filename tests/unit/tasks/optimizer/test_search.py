@@ -122,11 +122,12 @@ def test_a_spent_budget_skips_what_is_left_and_keeps_the_baseline(run: Run, tmp_
     assert read_best(tmp_path / "out") is not None
 
 
-def test_without_passes_there_is_the_baseline_alone(run: Run, tmp_path: Path) -> None:
+def test_without_passes_there_is_the_source_alone(run: Run, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"passes": ()})
     alone = search(replace(run.request, config=config, out=tmp_path / "out"))
-    assert [one.baseline for one in alone.result.candidates] == [True]
-    assert alone.result.winner == alone.result.candidates[0].candidate.id
+    assert [one.baseline for one in alone.result.candidates] == [True, False]
+    assert all(one.candidate.recipe == () for one in alone.result.candidates)
+    assert alone.result.chosen is not None
 
 
 def test_too_few_samples_is_said_and_the_baseline_stays(run: Run, tmp_path: Path) -> None:

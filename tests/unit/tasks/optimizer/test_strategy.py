@@ -34,11 +34,12 @@ def names(tried: list[Trial]) -> list[str]:
     return [trial.chain.name for trial in tried if not trial.settings]
 
 
-def test_plain_chains_come_first_then_knobs_then_extra_passes_on_the_best() -> None:
+def test_plain_chains_come_first_then_extra_passes_on_the_best_then_knobs() -> None:
     _, tried = played()
     assert names(tried)[:3] == [FLOAT, INT8, "compile @ aot"]
-    first_extra = next(position for position, trial in enumerate(tried) if trial.chain.extras)
-    assert {address for trial in tried[3:first_extra] for address in trial.settings} == {
+    assert tried[3].chain.extras
+    first_knob = next(position for position, trial in enumerate(tried) if trial.settings)
+    assert {address for trial in tried[first_knob:] for address in trial.settings} == {
         "quantize.method",
         "quantize.per_channel",
     }
