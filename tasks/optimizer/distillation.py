@@ -17,8 +17,8 @@ from registry.errors import CandidateError
 
 _TEMPERATURE = 4.0
 _SMALL_NET = 500_000
-"""Parameters of a network up to which one thread is quicker: threads that wait for one another on a busy machine made the
-steps of the digits example ten times slower."""
+"""Parameters of a network up to which one thread is quicker: threads that wait for one another on a busy machine made
+the steps of the digits example ten times slower."""
 _LEARNING_RATE = 1e-3
 """With half the channels gone, 3e-3 was as good on convolutional nets for the digits (.977 and .990 of the answers were
 the source's), but left a transformer encoder at .93, this one at .99."""
