@@ -22,8 +22,8 @@ from tasks.bench.measure import Plan
 from tasks.bench.process import BenchItem
 from tasks.optimizer.pareto import choose
 
-POLICIES = {1: Policy.MIN_LATENCY, 8: Policy.MAX_THROUGHPUT}
-"""Who is the winner at which batch size: one search, two questions to its candidates."""
+BATCH_SIZES = (1, 8)
+"""One search, one question to its finalists at each batch size: who answers soonest?"""
 
 PROCESSES = 3
 """That measure one after the other; the rounds of all are pooled."""
@@ -92,13 +92,13 @@ def _contest(
     seconds: float,
 ) -> NetFigures:
     net, (result, times) = prepared.net, searched
-    winners = {size: _chosen(result, policy) for size, policy in POLICIES.items()}
+    winners = {size: _winner(result, size) for size in BATCH_SIZES}
     items = {one.candidate.id: _item(one, folder / "search") for one in winners.values()}
     runs: list[ContestRun] = []
     for number in range(PROCESSES):
         _say(net.name, f"measures, {number + 1} of {PROCESSES}")
         cap = seconds if net.small else 3 * seconds
-        plan = Plan(batch_sizes=tuple(POLICIES), seed=number, seconds_cap=cap, half_width=_PRECISION)
+        plan = Plan(batch_sizes=BATCH_SIZES, seed=number, seconds_cap=cap, half_width=_PRECISION)
         job = ContestJob(
             net=net.name,
             prepared=(folder / "net").absolute(),
@@ -121,16 +121,24 @@ def _contest(
     )
 
 
-def _chosen(result: OptimizationResult, policy: Policy) -> CandidateResult:
-    """Who wins a search by a policy: of the front, so of those whose figures are from its final measurement.
+def _winner(result: OptimizationResult, size: int) -> CandidateResult:
+    """Who wins a search by the policy ``min_latency`` if batches of one size are all that is asked about.
 
     Raises:
         RuntimeError: nobody does.
     """
-    chosen = choose([one for one in result.candidates if one.on_front], policy)
+    finalists = [one for one in result.candidates if one.finalist and one.benchmark]
+    chosen = choose([_at(one, size) for one in finalists], Policy.MIN_LATENCY)
     if chosen is None:
         raise RuntimeError("no candidate passed its gate, not even the baseline; see the search's report")
     return chosen
+
+
+def _at(result: CandidateResult, size: int) -> CandidateResult:
+    """A result with the figures of one batch size alone."""
+    assert result.benchmark
+    benchmark = result.benchmark.model_copy(update={"latency": (result.benchmark.at_batch(size),)})
+    return result.model_copy(update={"benchmark": benchmark})
 
 
 def _item(result: CandidateResult, search: Path) -> BenchItem:

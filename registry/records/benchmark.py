@@ -36,7 +36,9 @@ class LatencyFigures(Record):
     calls: int = Field(ge=1, description="Timed calls behind the figures.")
     latency_p50_ms: Interval
     latency_p99_ms: Interval
-    throughput_per_s: Interval = Field(description="Samples a second, one call at a time.")
+    throughput_per_s: Interval = Field(
+        description="Samples a second, one call at a time, the slowest tenth of the calls left out."
+    )
     energy_mj: Interval | None = Field(
         default=None, description="Millijoules of the whole processor a call; None where the machine does not tell."
     )

@@ -133,6 +133,9 @@ class CandidateResult(Record):
     gate: GateDecision = GateDecision()
     benchmark: Benchmark | None = None
     on_front: bool = False
+    finalist: bool = Field(
+        default=False, description="Its figures are of the final measurement; those of others are of a first look."
+    )
     build_seconds: float = Field(default=0.0, ge=0)
     cached: bool = Field(default=False, description="The artifact came from the candidate cache.")
     taken_over: bool = Field(default=False, description="Done by an earlier run of this search, which was interrupted.")

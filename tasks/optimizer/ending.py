@@ -75,4 +75,5 @@ def _measured(result: CandidateResult, run: BenchmarkRun) -> CandidateResult:
         reason = f"could not be measured: {failure}"
         return result.model_copy(update={"status": CandidateStatus.FAILED, "reason": reason})
     status = CandidateStatus.MEASURED if result.gate.passed else result.status
-    return result.model_copy(update={"status": status, "benchmark": run.figures[result.candidate.id]})
+    figures = run.figures[result.candidate.id]
+    return result.model_copy(update={"status": status, "benchmark": figures, "finalist": True})

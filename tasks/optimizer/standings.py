@@ -6,7 +6,7 @@ from registry.records.benchmark import Benchmark, Interval, LatencyFigures
 from registry.records.optimization import CandidateResult, CandidateStatus, OptimizationConfig, Policy
 from tasks.bench.process import BenchmarkRun
 from tasks.optimizer.measurement import FINALISTS, FINALISTS_AT_FULL_BATCH, Contestant
-from tasks.optimizer.pareto import THROUGHPUT, choose, policy_axes, within_limit
+from tasks.optimizer.pareto import choose, latency_at_largest_batch, policy_axes, within_limit
 
 
 class Standings:
@@ -54,7 +54,7 @@ class Standings:
         limit = self._config.latency_limit_ms if self._config.policy is Policy.MAX_THROUGHPUT_UNDER_LATENCY else None
         others = [one for one in self._contestants if not one.result.baseline and within_limit(one.result, limit)]
         best = sorted(others, key=lambda one: axis.rank(one.result))[:FINALISTS]
-        best += sorted(others, key=lambda one: THROUGHPUT.rank(one.result))[:FINALISTS_AT_FULL_BATCH]
+        best += sorted(others, key=_full_batch_ms)[:FINALISTS_AT_FULL_BATCH]
         unique = {one.result.candidate.id: one for one in best}
         return [one for one in self._contestants if one.result.baseline] + list(unique.values())
 
@@ -62,6 +62,10 @@ class Standings:
         """The results of those who are not among the finalists."""
         ids = {one.result.candidate.id for one in finalists}
         return [one.result for one in self._contestants if one.result.candidate.id not in ids]
+
+
+def _full_batch_ms(contestant: Contestant) -> float:
+    return latency_at_largest_batch(contestant.result).latency_p50_ms.estimate
 
 
 def _measured(result: CandidateResult) -> CandidateResult:
