@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from torch._inductor import config as inductor
 
 from registry.errors import CandidateError, InputError, PluginUnavailable
 from registry.plugins import PASSES, describe_plugin, plugin_names
@@ -138,9 +139,9 @@ def _parameters(artifact: Artifact) -> int:
     return sum(tensor.numel() for tensor in torch.export.load(artifact.file).state_dict.values())
 
 
-def test_compiling_needs_a_compiler_and_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiling_needs_a_compiler_and_says_how_to_get_one() -> None:
     step = pass_class("compile_aot_inductor")
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    assert "apt-get install g++" in (step.unavailable() or "")
-    with pytest.raises(PluginUnavailable, match="no C"):
-        build_pass(PluginConfig(name="compile_aot_inductor"))
+    with inductor.patch({"cpp.cxx": ("no-such-compiler",)}):
+        assert "apt-get install g++" in (step.unavailable() or "")
+        with pytest.raises(PluginUnavailable, match="no C"):
+            build_pass(PluginConfig(name="compile_aot_inductor"))

@@ -176,7 +176,7 @@ def test_npz_with_objects_runs_nothing(tmp_path: Path, marker: Path) -> None:
 def test_a_source_that_hangs_its_reader_is_given_up(
     program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.optimizer.source._LIMITS", Limits(timeout_s=0.01))
-    with pytest.raises(InputError, match=r"took longer than 0\.01 s"):
+    monkeypatch.setattr("tasks.optimizer.source._LIMITS", Limits(timeout_s=0.0))
+    with pytest.raises(InputError, match=r"took longer than 0 s"):
         take_in(program, tmp_path / "work")
     assert isolation.LOG_FILE in {path.name for path in (tmp_path / "work").iterdir()}

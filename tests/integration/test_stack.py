@@ -90,7 +90,7 @@ def test_nothing_listens_beyond_loopback(stack: Stack) -> None:
         if connection.status == psutil.CONN_LISTEN
     ]
     assert sockets
-    assert {connection.laddr.ip for connection in sockets} <= {"127.0.0.1", "::1"}
+    assert {connection.laddr.ip for connection in sockets} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
 def test_killed_parts_come_back(stack: Stack) -> None:
