@@ -37,7 +37,9 @@ class PruneStructured(Pass):
     ratio: Annotated[float, Field(gt=0, lt=1)] = knob(
         0.3, search=(0.3, 0.5, 0.7), description="Share of the channels that go."
     )
-    steps: int = Field(default=600, ge=1, description="Steps of distillation, fewer if the time does not suffice.")
+    steps: Annotated[int, Field(ge=1)] = knob(
+        600, search=(600, 2000), description="Steps of distillation, fewer if the time does not suffice."
+    )
     seconds: float = Field(default=120.0, gt=0, description="The most that distillation takes.")
     excluded_layers: tuple[str, ...] = Field(default=(), description="Modules, by path, that keep their channels.")
 
