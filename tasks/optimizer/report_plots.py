@@ -55,7 +55,7 @@ def latency_plot(rows: Sequence[Row]) -> Markup:
             _name_row(axes, f"{row.number}  {_short(row)}", -place)
         axes.set_ylim(-len(shown) + 0.55, 0.75)
         axes.set_yticks([])
-        axes.set_xlabel("latency of one call in ms: p50 with its interval, | p99")
+        axes.set_xlabel("ms a call: p50 with its interval, | p99")
         _log_ticks(axes)
     return _svg(figure, "latency")
 
