@@ -10,6 +10,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/pip install --quiet --no-deps 'torchprofile==0.0.4' # for FastNAS; it asks for torchvision, which it does not need
+	$(BIN)/pip install --quiet --no-deps 'tritonclient==2.73.0' # for tests; it asks for an older protobuf, which it does not need
 	touch $@
 
 demo: $(STAMP)
@@ -52,7 +53,7 @@ docs: $(STAMP)
 # The CUDA build's own libraries are left out: the CPU build of torch, which is what the pins are for, has none.
 lock: $(STAMP)
 	$(BIN)/uv pip compile --quiet --extra dev --extra postgres --no-annotate --no-header --output-file constraints.txt pyproject.toml
-	sed -i -E '/^(cuda-|triton|nvidia-(cu|nccl|nvjitlink|nvshmem|nvtx))/d' constraints.txt
+	sed -i -E '/^(cuda-|triton=|nvidia-(cu|nccl|nvjitlink|nvshmem|nvtx))/d' constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -26,6 +26,32 @@ class TrafficSplit(Record):
         return self
 
 
+class NonFinite(StrEnum):
+    """What is done with NaN and infinities in the inputs of a request."""
+
+    REFUSE = "refuse"
+    PASS = "pass"
+
+
+class ServingPolicy(Record):
+    """How the engine serves a model, whichever version answers."""
+
+    latency_objective_ms: float | None = Field(
+        default=None, gt=0, description="p99 of an answer inside the engine; batches grow no further than it allows."
+    )
+    max_waiting: int | None = Field(default=None, ge=1, description="Requests that may wait; None: the engine's limit.")
+    pinned: bool = Field(default=False, description="Loaded at start and never evicted.")
+    cache_mib: int = Field(default=0, ge=0, description="Memory for answers given before; 0: every request is computed.")
+    non_finite: NonFinite = Field(default=NonFinite.REFUSE, description="NaN and infinities in inputs.")
+
+
+class Shadow(Record):
+    """A version that computes a share of the requests after they were answered; nobody sees its outputs."""
+
+    version: VersionNumber
+    percent: float = Field(default=100, gt=0, le=100)
+
+
 class Route(Record):
     """What serves one model now. A promotion replaces it and adds one to the generation."""
 
@@ -63,13 +89,17 @@ class CatalogEntry(Record):
     generation: int = Field(ge=0, description="0: nothing is live yet, versions answer by number only.")
     split: TrafficSplit | None
     versions: tuple[ServedVersion, ...]
+    shadow: Shadow | None = None
+    policy: ServingPolicy = ServingPolicy()
 
     @model_validator(mode="after")
-    def _split_names_known_versions(self) -> Self:
-        known = {served.version for served in self.versions}
-        unknown = sorted(set(self.split.weights) - known) if self.split else []
+    def _split_and_shadow_name_known_versions(self) -> Self:
+        named = set(self.split.weights) if self.split else set()
+        if self.shadow:
+            named.add(self.shadow.version)
+        unknown = sorted(named - {served.version for served in self.versions})
         if unknown:
-            raise ValueError(f"the split of {self.model} names versions {unknown} that the entry does not hold")
+            raise ValueError(f"split or shadow of {self.model} name versions {unknown} that the entry does not hold")
         return self
 
 

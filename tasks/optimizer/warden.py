@@ -47,7 +47,7 @@ class _Ward:
         with suppress(OSError):  # an old kernel: the end is seen at the next round
             poller.register(os.pidfd_open(self._job), select.POLLIN)
         while True:
-            events = dict(poller.poll(_POLL_S * 1000))
+            events = dict(poller.poll(self._next_look_ms()))
             if asker.fileno() in events:
                 return "was ended because nobody waits for it any more"
             self._reap()
@@ -83,9 +83,12 @@ class _Ward:
         known = [self._job] if self._code is None else []
         return list(dict.fromkeys([*known, *descendants(os.getpid())]))
 
+    def _next_look_ms(self) -> float:
+        return max(0.0, min(_POLL_S, self._deadline - time.monotonic())) * 1000
+
     def _overrun(self) -> str | None:
         limits = self._request
-        if time.monotonic() > self._deadline:
+        if time.monotonic() >= self._deadline:
             return f"took longer than {limits.timeout_s:g} s"
         used_mib = _memory_mib(self._family(), limits.memory_mib)
         if used_mib > limits.memory_mib:

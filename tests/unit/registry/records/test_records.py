@@ -74,7 +74,7 @@ def test_traffic_weights_are_percentages_of_versions(weights: dict[int, float]) 
 def test_a_catalog_entry_knows_every_version_that_it_sends_traffic_to() -> None:
     values: dict[str, Any] = {"model": "digits", "generation": 1, "versions": (served(1),)}
     assert CatalogEntry(split=TrafficSplit(weights={1: 100}), **values).versions == (served(1),)
-    with pytest.raises(ValidationError, match=r"names versions \[2\]"):
+    with pytest.raises(ValidationError, match=r"name versions \[2\]"):
         CatalogEntry(split=TrafficSplit(weights={1: 50, 2: 50}), **values)
 
 
