@@ -41,7 +41,9 @@ class ServingPolicy(Record):
     )
     max_waiting: int | None = Field(default=None, ge=1, description="Requests that may wait; None: the engine's limit.")
     pinned: bool = Field(default=False, description="Loaded at start and never evicted.")
-    cache_mib: int = Field(default=0, ge=0, description="Memory for answers given before; 0: every request is computed.")
+    cache_mib: int = Field(
+        default=0, ge=0, description="Memory for answers given before; 0: every request is computed."
+    )
     non_finite: NonFinite = Field(default=NonFinite.REFUSE, description="NaN and infinities in inputs.")
 
 
