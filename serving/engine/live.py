@@ -89,6 +89,8 @@ class Live:
         """Put an entry in force at once; its versions are loaded on first use."""
         before = self.models.get(entry.model)
         self.models[entry.model] = after = self._bind(entry)
+        for slot in after.slots.values():
+            slot.policy = entry.policy
         self.refusals.pop(entry.model, None)
         self._retire(before, after)
         _log.info("serving %s at generation %s", entry.model, entry.generation)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from registry.errors import BurnishError, TransientError
 from registry.records.model import ServedVersion
+from registry.records.release import ServingPolicy
 from registry.store.base import ArtifactStore
 from serving.engine.batcher import Batcher, BatchLimits, Contain
 from serving.engine.statistics import Statistics
@@ -30,6 +31,8 @@ class Slot:
 
     model: str
     served: ServedVersion
+    policy: ServingPolicy = field(default_factory=ServingPolicy)
+    """Of its model; replaced with the model's entry."""
     batcher: Batcher | None = None
     holders: int = 0
     retired: bool = False
