@@ -10,7 +10,9 @@ A class exists only where somebody catches it differently::
     ├── RegistryError          the registry cannot do what was asked; exit code 3
     │   ├── ModelNotFound      no such model or version; HTTP 404
     │   └── VersionConflict    somebody else changed the route first; HTTP 409
-    └── TransientError         worked a moment ago and may again; the only one that is retried
+    └── TransientError         worked a moment ago and may again; the only one that is retried; HTTP 503
+        ├── QueueFull          too many wait for this one model; HTTP 429
+        └── DeadlineExceeded   the time that the caller gave was over; HTTP 504
 
 Messages say what went wrong, where, and what to do. A refused gate, a breached SLO and found drift are
 values, not errors.
@@ -57,3 +59,16 @@ class VersionConflict(RegistryError):
 
 class TransientError(BurnishError):
     """A remote side did not answer in time; the same call may succeed later."""
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        """Take the message, and the whole seconds after which a new try makes sense."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QueueFull(TransientError):
+    """This model has as many requests as it can answer in time; others are served."""
+
+
+class DeadlineExceeded(TransientError):
+    """The time that the caller gave for an answer was over before there was one."""

@@ -27,7 +27,14 @@ class EngineSettings(BaseSettings):
     workers: int = Field(default=2, ge=1)
     resident_mib: int = Field(default=2048, ge=1, description="Memory budget for loaded models, per worker.")
     max_body_bytes: int = Field(default=64 * 2**20, ge=1, description="Larger request bodies are refused with 413.")
-    max_waiting: int = Field(default=256, ge=1, description="Requests that may wait before one version; more get 503.")
+    max_waiting: int = Field(
+        default=256,
+        ge=1,
+        description="Requests that may wait before one version; more get 429. A model's policy goes first.",
+    )
+    max_pending_mib: int = Field(
+        default=256, ge=1, description="Memory for requests that wait or run, per worker; beyond it they get 503."
+    )
     drain_seconds: float = Field(default=20.0, gt=0, description="How long a stopping worker finishes what it has.")
 
 

@@ -12,14 +12,19 @@ from typing import Any, TypeAlias
 import grpc
 from grpc_health.v1 import health_pb2
 
-from registry.errors import BurnishError, InputError, ModelNotFound, TransientError
+from registry.errors import BurnishError, DeadlineExceeded, InputError, ModelNotFound, QueueFull, TransientError
 from serving.doors import oip_grpc
 from serving.doors.protocol import open_inference_pb2 as pb
 from serving.doors.requests import checked_id, new_request_id, parse_version
+from serving.engine.urgency import ROUTINE, Urgency
 from serving.engine.worker import Worker
+
+EXTENSIONS = ("model_repository", "schedule_policy", "statistics")
 
 _SERVICE = "inference.GRPCInferenceService"
 _HEALTH_POLL_SECONDS = 0.5
+_PUSHBACK = "grpc-retry-pushback-ms"
+"""Trailing metadata: when a client with a retry policy may try again (gRFC A6)."""
 
 Context: TypeAlias = Any  # grpc.aio.ServicerContext: the library ships no types
 Call = Callable[[Any, Context], Awaitable[Any]]
@@ -70,9 +75,11 @@ class GrpcDoor:
         slot = self._worker.engine.route(request.model_name, version, unit_id)
         inputs = oip_grpc.decode_inputs(request, slot.plan)
         wanted = oip_grpc.wanted_outputs(request, slot.plan)
+        urgency = Urgency.of(oip_grpc.parameters(request)) if request.parameters else ROUTINE
         answer = self._worker.engine.infer_now(slot, request_id, inputs)
         if answer is None:
-            answer = await self._worker.engine.infer(slot, request_id, inputs)
+            urgency = urgency.within(context.time_remaining())
+            answer = await self._worker.engine.infer(slot, request_id, inputs, urgency)
         context.set_trailing_metadata((("x-request-id", request_id),))
         return oip_grpc.encode_answer(answer, wanted, request.id)
 
@@ -83,9 +90,7 @@ class GrpcDoor:
         return pb.ServerReadyResponse(ready=self._worker.ready)
 
     async def _server_metadata(self, _: Any, __: Context) -> pb.ServerMetadataResponse:  # noqa: ANN401
-        return pb.ServerMetadataResponse(
-            name="burnish", version=installed_version("burnish"), extensions=["model_repository", "statistics"]
-        )
+        return pb.ServerMetadataResponse(name="burnish", version=installed_version("burnish"), extensions=EXTENSIONS)
 
     async def _model_ready(self, request: Any, _: Context) -> pb.ModelReadyResponse:  # noqa: ANN401
         return pb.ModelReadyResponse(ready=self._worker.repository.ready(request.name, _version(request)))
@@ -181,18 +186,26 @@ def _guarded(call: Call) -> Call:
     async def guarded(request: Any, context: Context) -> Any:  # noqa: ANN401
         try:
             return await call(request, context)
+        except TransientError as error:
+            await context.abort(_code(error), str(error), ((_PUSHBACK, str(1000 * error.retry_after_s)),))
         except BurnishError as error:
             await context.abort(_code(error), str(error))
 
     return guarded
 
 
+_CODES: tuple[tuple[type[BurnishError], grpc.StatusCode], ...] = (
+    (InputError, grpc.StatusCode.INVALID_ARGUMENT),
+    (ModelNotFound, grpc.StatusCode.NOT_FOUND),
+    (QueueFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (DeadlineExceeded, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (TransientError, grpc.StatusCode.UNAVAILABLE),
+)
+"""The first that fits."""
+
+
 def _code(error: BurnishError) -> grpc.StatusCode:
-    if isinstance(error, InputError):
-        return grpc.StatusCode.INVALID_ARGUMENT
-    if isinstance(error, ModelNotFound):
-        return grpc.StatusCode.NOT_FOUND
-    return grpc.StatusCode.UNAVAILABLE if isinstance(error, TransientError) else grpc.StatusCode.INTERNAL
+    return next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
 
 
 def _version(request: Any) -> int | None:  # noqa: ANN401

@@ -68,6 +68,14 @@ def wanted_outputs(request: Any, plan: SignaturePlan) -> tuple[TensorPlan, ...]:
     return tuple(known[name] for name in names)
 
 
+def parameters(request: Any) -> dict[str, object]:  # noqa: ANN401
+    """Return a request's parameters as values by name."""
+    return {
+        name: getattr(value, value.WhichOneof("parameter_choice") or "", None)
+        for name, value in request.parameters.items()
+    }
+
+
 def encode_answer(answer: Answer, wanted: tuple[TensorPlan, ...], given_id: str) -> pb.ModelInferResponse:
     """Write an inference answer, its tensors raw."""
     slot, request_id, outputs = answer

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from registry.errors import BurnishError, InputError, ModelNotFound, TransientError
+from registry.errors import BurnishError, DeadlineExceeded, InputError, ModelNotFound, QueueFull, TransientError
 from serving.doors.http import Headers, HttpLimits, Reply, Request
 from serving.doors.requests import checked_id, new_request_id, parse_version
 from serving.doors.server import HttpServer
@@ -22,11 +22,11 @@ from serving.engine.oip import (
 )
 from serving.engine.oip_repository import encode_index, encode_statistics, parse_index
 from serving.engine.residency import Slot
+from serving.engine.urgency import ROUTINE, Urgency
 from serving.engine.worker import Worker
 from serving.runtime import Arrays
 
-EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
-RETRY_AFTER = (b"retry-after", b"1")
+EXTENSIONS = ("binary_tensor_data", "model_repository", "schedule_policy", "statistics")
 
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
@@ -62,6 +62,7 @@ class _Inference(NamedTuple):
     request_id: str
     inputs: Arrays
     wanted: tuple[WantedOutput, ...]
+    urgency: Urgency
 
     def reply(self, answer: Answer) -> Reply:
         served = self.slot.served
@@ -110,13 +111,16 @@ class RestDoor:
         request = parse_request(http.body, headers.json_length)
         slot = self._worker.engine.route(model, version, headers.unit_id)
         inputs = decode_inputs(request, slot.plan)
-        inference = _Inference(slot, request, headers.request_id, inputs, wanted_outputs(request, slot.plan))
+        urgency = Urgency.of(request.parameters) if request.parameters else ROUTINE
+        inference = _Inference(slot, request, headers.request_id, inputs, wanted_outputs(request, slot.plan), urgency)
         answer = self._worker.engine.infer_now(slot, headers.request_id, inputs)
         return self._infer_later(inference) if answer is None else inference.reply(answer)
 
     async def _infer_later(self, inference: _Inference) -> Reply:
         try:
-            answer = await self._worker.engine.infer(inference.slot, inference.request_id, inference.inputs)
+            answer = await self._worker.engine.infer(
+                inference.slot, inference.request_id, inference.inputs, inference.urgency
+            )
         except BurnishError as error:
             return _failure(error, (b"x-request-id", inference.request_id.encode()))
         return inference.reply(answer)
@@ -229,14 +233,20 @@ def _failure(error: _Refused | BurnishError, request_id: tuple[bytes, bytes] | N
         reply.headers.append(request_id)
     if isinstance(error, _Refused):
         reply.headers.extend(error.headers)
-    if status == 503:
-        reply.headers.append(RETRY_AFTER)
+    if isinstance(error, TransientError):
+        reply.headers.append((b"retry-after", b"%d" % error.retry_after_s))
     return reply
 
 
+_STATUSES: tuple[tuple[type[BurnishError], int], ...] = (
+    (InputError, 400),
+    (ModelNotFound, 404),
+    (QueueFull, 429),
+    (DeadlineExceeded, 504),
+    (TransientError, 503),
+)
+"""The first that fits."""
+
+
 def _status(error: BurnishError) -> int:
-    if isinstance(error, InputError):
-        return 400
-    if isinstance(error, ModelNotFound):
-        return 404
-    return 503 if isinstance(error, TransientError) else 500
+    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)

@@ -2,17 +2,20 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
-from registry.errors import BurnishError, CandidateError, TransientError
+from registry.errors import BurnishError, CandidateError, QueueFull
 from registry.records.model import ServedVersion
+from registry.records.release import ServingPolicy
+from serving.engine.backlog import Drain
+from serving.engine.queue import RequestQueue, Waiting
+from serving.engine.runs import RunThreads, Share
 from serving.engine.statistics import Statistics
+from serving.engine.urgency import ROUTINE, Urgency
 from serving.runtime import Arrays, Session
 
 P = ParamSpec("P")
@@ -41,7 +44,7 @@ class BatchLimits:
     inline_rows: int
     """Requests of at most this many rows run on the loop when the session is free."""
     max_waiting: int
-    """Requests that may wait; more are turned away."""
+    """Requests that may wait where the model's policy names no number; more are turned away."""
 
     @classmethod
     def of(cls, served: ServedVersion, seconds_per_run: float, max_waiting: int) -> "BatchLimits":
@@ -59,37 +62,37 @@ class BatchLimits:
         )
 
 
-@dataclass(eq=False)
-class _Waiting:
-    inputs: Arrays
-    rows: int
-    future: asyncio.Future[Arrays] = field(repr=False)
-    since_ns: int = field(default_factory=time.perf_counter_ns)
-
-    @property
-    def sample_shapes(self) -> tuple[tuple[int, ...], ...]:
-        return tuple(array.shape[1:] for array in self.inputs.values())
-
-
 class Batcher:
     """The queue before one session; it runs one batch at a time."""
 
     def __init__(
-        self, session: Session, limits: BatchLimits, contain: Contain, executor: Executor, statistics: Statistics
+        self,
+        session: Session,
+        limits: BatchLimits,
+        contain: Contain,
+        threads: RunThreads,
+        statistics: Statistics,
+        policy: Callable[[], ServingPolicy] = ServingPolicy,
     ) -> None:
-        """Take the session, the guard around its runs, where the slower runs go, and where they are counted."""
+        """Take the session, the guard around its runs, the threads of the slower ones, and where they are counted.
+
+        ``policy`` tells the model's policy in force.
+        """
         self.session = session
         self._statistics = statistics
         self._limits = limits
         self._contain = contain
-        self._executor = executor
-        self._waiting: deque[_Waiting] = deque()
+        self._threads = threads
+        self._policy = policy
+        self._share = Share()
+        self._queue = RequestQueue()
+        self._drain = Drain()
         self._task: asyncio.Task[None] | None = None
 
     @property
     def waiting(self) -> int:
         """Requests that wait for a run."""
-        return len(self._waiting)
+        return len(self._queue)
 
     def run_now(self, inputs: Arrays, rows: int) -> Arrays | None:
         """Compute one request's outputs here and now if that is quicker than to wait for them, else return None.
@@ -106,86 +109,85 @@ class Batcher:
         self._statistics.compute.add(took)
         return outputs
 
-    async def submit(self, inputs: Arrays, rows: int) -> Arrays:
+    async def submit(self, inputs: Arrays, rows: int, urgency: Urgency = ROUTINE) -> Arrays:
         """Compute one request's outputs, in a batch with others; a request that is cancelled leaves the queue.
 
         Raises:
             CandidateError: the batch that it was in failed.
-            TransientError: too many requests wait already.
+            QueueFull: as many requests wait as may.
+            DeadlineExceeded: its time was over before it ran.
         """
-        if len(self._waiting) >= self._limits.max_waiting:
-            raise TransientError(f"{len(self._waiting)} requests wait for this version already; try again shortly")
-        waiting = _Waiting(inputs, rows, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+        self._check_room()
+        waiting = Waiting(inputs, rows, asyncio.get_running_loop().create_future(), urgency)
+        self._queue.add(waiting)
         if self._task is None:
+            self._drain.begin()
             self._task = asyncio.create_task(self._work())
         try:
             return await waiting.future
         finally:
-            if waiting in self._waiting:
-                self._waiting.remove(waiting)
+            self._queue.discard(waiting)
 
     async def finished(self) -> None:
         """Return when no run is under way; for a batcher that gets no new requests."""
         if self._task is not None:
             await asyncio.wait([self._task])
 
+    def _check_room(self) -> None:
+        if len(self._queue) >= (self._policy().max_waiting or self._limits.max_waiting):
+            raise QueueFull(
+                f"{len(self._queue)} requests wait for this version already; try again shortly",
+                retry_after_s=self._drain.retry_after_s(len(self._queue)),
+            )
+
     async def _work(self) -> None:
-        """Run batches until none waits."""
+        """Run batches until none waits. Each is put together when its thread is there, of all that wait by then."""
         try:
-            while self._waiting:
-                batch = self._next_batch()
-                try:
-                    _settle(batch, await self._run(batch))
-                except BurnishError as error:
-                    await self._settle_one_by_one(batch, error)
-                finally:
-                    for waiting in batch:
-                        waiting.future.cancel()
+            while self._queue:
+                await self._run_next()
         finally:
             self._task = None
 
-    async def _run(self, batch: list[_Waiting]) -> list[Arrays]:
+    async def _run_next(self) -> None:
+        batch: list[Waiting] = []
+        try:
+            async with self._threads.turn(self._share):
+                batch = self._queue.take(self._limits.max_batch_size, together=self._limits.together)
+                done = not batch or await self._run(batch)
+            if not done:
+                await self._run_one_by_one(batch)
+            self._drain.left(len(batch))
+        finally:
+            for waiting in batch:
+                waiting.future.cancel()
+
+    async def _run_one_by_one(self, batch: list[Waiting]) -> None:
+        """Run the requests of a batch that failed alone, so that the one to blame harms no other."""
+        for waiting in batch:
+            async with self._threads.turn(self._share):
+                if waiting.wanted(time.perf_counter_ns()):
+                    await self._run([waiting])
+
+    async def _run(self, batch: list[Waiting]) -> bool:
+        """Run a batch and hand out its outputs; return False if it failed and its requests are to be run alone."""
         start = time.perf_counter_ns()
         for waiting in batch:
             self._statistics.queue.add(start - waiting.since_ns)
-        loop = asyncio.get_running_loop()
-        outputs = await loop.run_in_executor(self._executor, self._contain, self._run_batch, batch)
+        try:
+            outputs = await self._threads.run(self._contain, self._compute, batch)
+        except BurnishError as error:
+            if len(batch) > 1:
+                return False
+            _settle(batch[0], error)
+            return True
         took = time.perf_counter_ns() - start
         self._statistics.ran(sum(waiting.rows for waiting in batch), took)
-        for _ in batch:
+        for waiting, own in zip(batch, outputs, strict=True):
             self._statistics.compute.add(took)
-        return outputs
+            _settle(waiting, own)
+        return True
 
-    async def _settle_one_by_one(self, batch: list[_Waiting], error: BurnishError) -> None:
-        """Run the requests of a batch that failed alone, so that the one to blame harms no other."""
-        if len(batch) == 1:
-            _settle(batch, error)
-            return
-        for waiting in batch:
-            if not waiting.future.done():
-                try:
-                    _settle([waiting], await self._run([waiting]))
-                except BurnishError as own:
-                    _settle([waiting], own)
-
-    def _next_batch(self) -> list[_Waiting]:
-        """Take the one that waits longest, and with it all that may share its run, in order of arrival."""
-        first = self._waiting.popleft()
-        batch, rows, left = [first], first.rows, deque[_Waiting]()
-        if not self._limits.together:
-            return batch
-        shapes = first.sample_shapes
-        for waiting in self._waiting:
-            if rows + waiting.rows <= self._limits.max_batch_size and waiting.sample_shapes == shapes:
-                batch.append(waiting)
-                rows += waiting.rows
-            else:
-                left.append(waiting)
-        self._waiting = left
-        return batch
-
-    def _run_batch(self, batch: list[_Waiting]) -> list[Arrays]:
+    def _compute(self, batch: list[Waiting]) -> list[Arrays]:
         if len(batch) == 1:
             return [self.session.run(batch[0].inputs)]
         joined = {name: np.concatenate([waiting.inputs[name] for waiting in batch]) for name in batch[0].inputs}
@@ -203,11 +205,10 @@ def _split(outputs: Arrays, rows: list[int]) -> list[Arrays]:
     ]
 
 
-def _settle(batch: list[_Waiting], outcome: list[Arrays] | BurnishError) -> None:
-    for position, waiting in enumerate(batch):
-        if waiting.future.done():
-            continue
-        if isinstance(outcome, BurnishError):
-            waiting.future.set_exception(outcome)
-        else:
-            waiting.future.set_result(outcome[position])
+def _settle(waiting: Waiting, outcome: Arrays | BurnishError) -> None:
+    if waiting.future.done():
+        return
+    if isinstance(outcome, BurnishError):
+        waiting.future.set_exception(outcome)
+    else:
+        waiting.future.set_result(outcome)

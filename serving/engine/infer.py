@@ -1,13 +1,16 @@
 """Inference: route, hold the version, batch, run, check, capture. The one place where a session may fail in any way."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from registry.errors import BurnishError, CandidateError
+from registry.errors import BurnishError, CandidateError, DeadlineExceeded
+from serving.engine.backlog import Backlog
 from serving.engine.capture import Capture, CapturedRequest
 from serving.engine.live import Live
 from serving.engine.residency import Residency, Slot
+from serving.engine.urgency import ROUTINE, Urgency
 from serving.runtime import Arrays
 
 P = ParamSpec("P")
@@ -25,11 +28,12 @@ class Answer(NamedTuple):
 class Engine:
     """Answers requests from what is live; knows nothing of wires."""
 
-    def __init__(self, live: Live, residency: Residency, capture: Capture) -> None:
-        """Take what is live, where it is loaded, and where sampled requests go."""
+    def __init__(self, live: Live, residency: Residency, capture: Capture, backlog: Backlog) -> None:
+        """Take what is live, where it is loaded, where sampled requests go, and what bounds those that wait."""
         self._live = live
         self._residency = residency
         self._capture = capture
+        self._backlog = backlog
 
     def route(self, model: str, version: int | None, unit_id: str) -> Slot:
         """Return what answers this unit, so that the door can decode by its signature.
@@ -56,30 +60,55 @@ class Engine:
             raise _failed(slot, error, started) from error
         return None if outputs is None else self._answer(slot, request_id, inputs, outputs, started)
 
-    async def infer(self, slot: Slot, request_id: str, inputs: Arrays) -> Answer:
+    async def infer(self, slot: Slot, request_id: str, inputs: Arrays, urgency: Urgency = ROUTINE) -> Answer:
         """Compute one request on the version that ``route`` gave; if cancelled, it leaves the queue.
 
         Args:
             slot: the version.
             request_id: names the request in answers and captures.
             inputs: arrays that match the signature, in its order.
+            urgency: who goes first, and until when.
 
         Raises:
             CandidateError: the session failed on this batch.
-            TransientError: the version cannot be loaded now, or too many requests wait.
+            DeadlineExceeded: the time that the request had is over.
+            QueueFull: as many requests as may wait for this version.
+            TransientError: the version cannot be loaded now, or the worker holds as many requests as it may.
         """
         started = time.perf_counter_ns()
+        try:
+            held = self._backlog.enter(inputs)
+            try:
+                outputs = await self._compute_in_time(slot, inputs, urgency)
+            finally:
+                self._backlog.leave(held)
+        except CandidateError as error:
+            raise _failed(slot, error, started) from error
+        except BurnishError:
+            slot.statistics.fail.add(time.perf_counter_ns() - started)
+            raise
+        return self._answer(slot, request_id, inputs, outputs, started)
+
+    async def _compute_in_time(self, slot: Slot, inputs: Arrays, urgency: Urgency) -> Arrays:
+        left = urgency.seconds_left()
+        if left is None:
+            return await self._compute(slot, inputs, urgency)
+        try:
+            async with asyncio.timeout(left):
+                return await self._compute(slot, inputs, urgency)
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"{slot} did not answer within the time of the request") from error
+
+    async def _compute(self, slot: Slot, inputs: Arrays, urgency: Urgency) -> Arrays:
         rows = slot.plan.rows(inputs)
         batcher = await self._residency.hold(slot)
         try:
             outputs = batcher.run_now(inputs, rows)
             if outputs is None:
-                outputs = await batcher.submit(inputs, rows)
-        except CandidateError as error:
-            raise _failed(slot, error, started) from error
+                outputs = await batcher.submit(inputs, rows, urgency)
+            return outputs
         finally:
             self._residency.release(slot)
-        return self._answer(slot, request_id, inputs, outputs, started)
 
     def _answer(self, slot: Slot, request_id: str, inputs: Arrays, outputs: Arrays, started_ns: int) -> Answer:
         rows = slot.plan.rows(inputs)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from registry.records.model import ServedVersion
 from registry.records.release import ServingPolicy
 from registry.store.base import ArtifactStore
 from serving.engine.batcher import Batcher, BatchLimits, Contain
+from serving.engine.runs import RunThreads
 from serving.engine.statistics import Statistics
 from serving.engine.tensors import SignaturePlan
 from serving.runtime import Session, build_runtime
@@ -63,8 +64,8 @@ class ResidencyLimits:
 class Residency:
     """Every slot of this worker; all methods are called on the event loop, loading happens beside it."""
 
-    def __init__(self, store: ArtifactStore, limits: ResidencyLimits, contain: Contain, runs: Executor) -> None:
-        """Take the store, the limits, the guard around sessions, and the executor that slower runs go to."""
+    def __init__(self, store: ArtifactStore, limits: ResidencyLimits, contain: Contain, runs: RunThreads) -> None:
+        """Take the store, the limits, the guard around sessions, and the threads of slower runs."""
         self._store = store
         self._limits = limits
         self._contain = contain
@@ -170,7 +171,7 @@ class Residency:
         except BaseException:
             session.close()
             raise
-        return Batcher(session, limits, self._contain, self._runs, slot.statistics)
+        return Batcher(session, limits, self._contain, self._runs, slot.statistics, lambda: slot.policy)
 
     def _trim(self) -> None:
         """Evict, oldest use first, what no request holds, until the budget is kept; the newest always stays."""

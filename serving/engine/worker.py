@@ -3,17 +3,18 @@
 import asyncio
 import contextlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from registry.store.base import ArtifactStore
+from serving.engine.backlog import Backlog
 from serving.engine.capture import Capture
 from serving.engine.catalog import Catalog
 from serving.engine.infer import Engine, contain
 from serving.engine.live import Live
 from serving.engine.repository import Repository
 from serving.engine.residency import Residency, ResidencyLimits
+from serving.engine.runs import RunThreads
 from serving.settings import EngineSettings
 
 
@@ -32,7 +33,7 @@ class Worker:
         """Take the settings, the store and the worker's index; nothing is read or started yet."""
         self.identity = WorkerIdentity(index, os.getpid())
         self.draining = False
-        self._runs = ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0)), thread_name_prefix="run")
+        self._runs = RunThreads(len(os.sched_getaffinity(0)))
         limits = ResidencyLimits(settings.resident_mib, settings.max_waiting)
         self._residency = Residency(store, limits, contain, self._runs)
         self.live = Live(self._residency)
@@ -40,7 +41,7 @@ class Worker:
         self._catalog_folder = settings.catalog_folder
         self._catalog = Catalog(settings.catalog_folder)
         self._capture = Capture(settings.capture_folder, settings.capture_rate)
-        self.engine = Engine(self.live, self._residency, self._capture)
+        self.engine = Engine(self.live, self._residency, self._capture, Backlog(settings.max_pending_mib * 2**20))
         self._follower: asyncio.Task[None] | None = None
 
     @property
@@ -65,7 +66,7 @@ class Worker:
                 await self._follower
         await self.live.settled()
         await self._residency.close()
-        self._runs.shutdown()
+        self._runs.close()
         await asyncio.to_thread(self._capture.close)
 
     def status(self) -> dict[str, Any]:

@@ -159,6 +159,36 @@ def test_a_failing_session_and_a_failed_load_have_their_own_status(world: FakeWo
     run(work())
 
 
+def test_a_full_queue_and_a_deadline_have_their_own_status(world: FakeWorld, worker: Worker) -> None:
+    session = world.sessions[VERSIONS[0].artifact.sha256]
+    many = {"inputs": [tensor(shape=[500, 2])], "raw_input_contents": [np.ones((500, 2), np.float32).tobytes()]}
+
+    async def work() -> None:
+        async with open_door(worker) as client:
+            await client("ModelInfer", **asked())
+            session.running.clear()
+            session.may_run.clear()
+            held = [asyncio.create_task(client("ModelInfer", **asked(**many)))]
+            await until(session.running.is_set)
+            timeout = {"timeout": pb.InferParameter(int64_param=5000), "priority": pb.InferParameter(uint64_param=1)}
+            code, details = await client.refused("ModelInfer", **asked(parameters=timeout))
+            assert code is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert "did not answer within the time of the request" in details
+            held.append(asyncio.create_task(client("ModelInfer", **asked())))
+            await asyncio.sleep(0.02)
+            with pytest.raises(grpc.aio.AioRpcError) as full:
+                await client("ModelInfer", **asked())
+            assert full.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert int(dict(full.value.trailing_metadata())["grpc-retry-pushback-ms"]) >= 1000
+            session.may_run.set()
+            assert len([await task for task in held]) == 2
+            wrong = {"timeout": pb.InferParameter(string_param="soon")}
+            code, details = await client.refused("ModelInfer", **asked(parameters=wrong))
+            assert (code, details[:19]) == (grpc.StatusCode.INVALID_ARGUMENT, "parameters.timeout:")
+
+    run(work())
+
+
 def test_server_and_models_describe_themselves(worker: Worker) -> None:
     async def work() -> None:
         async with open_door(worker) as client:

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 import pytest
 
-from serving.doors.rest import rest_server
+from serving.doors.rest import EXTENSIONS, rest_server
 from serving.engine.catalog import write_entry
 from serving.engine.worker import Worker
 from tests.unit.serving.doors.rest_client import INFER, MAX_BODY_BYTES, VERSIONS, X, body, open_door
@@ -104,7 +104,7 @@ def test_a_unit_stays_with_its_version(worker: Worker, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "status", "expected"),
     [
-        ("/v2", 200, {"name": "burnish", "extensions": ["binary_tensor_data", "model_repository", "statistics"]}),
+        ("/v2", 200, {"name": "burnish", "extensions": list(EXTENSIONS)}),
         ("/v2/health/live", 200, {"live": True}),
         ("/v2/health/ready", 200, {"ready": True}),
         ("/v2/models/m", 200, {"name": "m", "versions": ["1", "2"]}),
@@ -196,9 +196,16 @@ def test_a_failing_session_is_a_500_a_full_queue_and_a_failed_load_are_503(world
             held.append(asyncio.create_task(client.post(INFER, json=body())))
             await asyncio.sleep(0.02)
             full = await client.post(INFER, json=body())
-            assert (full.status_code, full.headers["retry-after"]) == (503, "1")
+            assert (full.status_code, full.headers["retry-after"]) == (429, "1")
+            held.pop().cancel()
+            await asyncio.sleep(0.02)
+            late = await client.post(INFER, json=body(parameters={"timeout": 5000, "priority": 1}))
+            assert late.status_code == 504
+            assert "did not answer within the time of the request" in late.json()["error"]
+            wrong = await client.post(INFER, json=body(parameters={"timeout": "soon"}))
+            assert (wrong.status_code, wrong.json()["error"][:19]) == (400, "parameters.timeout:")
             first.may_run.set()
-            assert [(await task).status_code for task in held] == [200, 200]
+            assert [(await task).status_code for task in held] == [200]
             second.broken = True
             reply = await client.post("/v2/models/m/versions/2/infer", json=body())
             assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")

@@ -1,23 +1,27 @@
 """Batching while busy: who shares a run, who waits, who is turned away, who leaves."""
 
 import asyncio
+import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 import pytest
 
-from registry.errors import CandidateError, TransientError
+from registry.errors import CandidateError, DeadlineExceeded, QueueFull
+from registry.records.release import ServingPolicy
 from serving.engine.batcher import Batcher, BatchLimits
 from serving.engine.infer import contain
+from serving.engine.runs import RunThreads
 from serving.engine.statistics import Statistics
+from serving.engine.urgency import ROUTINE, Urgency
 from serving.runtime import Arrays
 from tests.unit.serving.engine.doubles import VARYING, FakeSession, run, served, until
 
 
 @pytest.fixture
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(2) as pool:
+def threads() -> Iterator[RunThreads]:
+    with closing(RunThreads(2)) as pool:
         yield pool
 
 
@@ -32,10 +36,11 @@ def rows(*values: float, width: int = 2) -> Arrays:
 class Busy:
     """A batcher whose session is held up in a first run, so that everything after it waits."""
 
-    def __init__(self, executor: ThreadPoolExecutor, rule: BatchLimits) -> None:
+    def __init__(self, threads: RunThreads, rule: BatchLimits) -> None:
         self.session = FakeSession(scale=10)
         self.statistics = Statistics()
-        self.batcher = Batcher(self.session, rule, contain, executor, self.statistics)
+        self.policy = ServingPolicy()
+        self.batcher = Batcher(self.session, rule, contain, threads, self.statistics, lambda: self.policy)
 
     async def __aenter__(self) -> "Busy":
         self.session.may_run.clear()
@@ -47,15 +52,15 @@ class Busy:
         self.session.may_run.set()
         await self.first
 
-    async def send(self, *values: float, width: int = 2) -> asyncio.Task[Arrays]:
-        task = asyncio.create_task(self.batcher.submit(rows(*values, width=width), len(values)))
+    async def send(self, *values: float, width: int = 2, urgency: Urgency = ROUTINE) -> asyncio.Task[Arrays]:
+        task = asyncio.create_task(self.batcher.submit(rows(*values, width=width), len(values), urgency))
         await asyncio.sleep(0)
         return task
 
 
-def test_what_arrives_during_a_run_shares_the_next(executor: ThreadPoolExecutor) -> None:
+def test_what_arrives_during_a_run_shares_the_next(threads: RunThreads) -> None:
     async def work() -> None:
-        async with Busy(executor, limits()) as busy:
+        async with Busy(threads, limits()) as busy:
             tasks = [await busy.send(1), await busy.send(2, 3), await busy.send(4)]
         answers = [(await task)["y"][:, 0].tolist() for task in tasks]
         assert answers == [[10], [20, 30], [40]]
@@ -65,10 +70,10 @@ def test_what_arrives_during_a_run_shares_the_next(executor: ThreadPoolExecutor)
 
 
 def test_a_batch_takes_no_more_rows_than_the_limit_and_a_larger_request_runs_alone(
-    executor: ThreadPoolExecutor,
+    threads: RunThreads,
 ) -> None:
     async def work() -> None:
-        async with Busy(executor, limits()) as busy:
+        async with Busy(threads, limits()) as busy:
             tasks = [await busy.send(*[float(n)] * size) for n, size in enumerate([3, 2, 1, 6, 2])]
         for number, task in enumerate(tasks):
             assert set((await task)["y"][:, 0].tolist()) == {10.0 * number}
@@ -77,9 +82,9 @@ def test_a_batch_takes_no_more_rows_than_the_limit_and_a_larger_request_runs_alo
     run(work())
 
 
-def test_other_shapes_wait_for_their_own_batch(executor: ThreadPoolExecutor) -> None:
+def test_other_shapes_wait_for_their_own_batch(threads: RunThreads) -> None:
     async def work() -> None:
-        async with Busy(executor, limits()) as busy:
+        async with Busy(threads, limits()) as busy:
             tasks = [await busy.send(n, width=width) for n, width in [(1, 2), (2, 5), (3, 2), (4, 5)]]
         assert [(await task)["y"].shape for task in tasks] == [(1, 2), (1, 5), (1, 2), (1, 5)]
         assert busy.session.shapes[1:] == [(2, 2), (2, 5)]
@@ -87,9 +92,9 @@ def test_other_shapes_wait_for_their_own_batch(executor: ThreadPoolExecutor) -> 
     run(work())
 
 
-def test_a_version_that_is_not_batch_invariant_runs_requests_one_by_one(executor: ThreadPoolExecutor) -> None:
+def test_a_version_that_is_not_batch_invariant_runs_requests_one_by_one(threads: RunThreads) -> None:
     async def work() -> None:
-        async with Busy(executor, limits(together=False)) as busy:
+        async with Busy(threads, limits(together=False)) as busy:
             tasks = [await busy.send(n) for n in (1, 2, 3)]
         assert [(await task)["y"][0, 0] for task in tasks] == [10, 20, 30]
         assert busy.session.shapes == [(1, 2)] * 4
@@ -97,12 +102,13 @@ def test_a_version_that_is_not_batch_invariant_runs_requests_one_by_one(executor
     run(work())
 
 
-def test_a_full_queue_turns_away_and_takes_again_when_there_is_room(executor: ThreadPoolExecutor) -> None:
+def test_a_full_queue_turns_away_and_takes_again_when_there_is_room(threads: RunThreads) -> None:
     async def work() -> None:
-        async with Busy(executor, limits(max_waiting=2)) as busy:
+        async with Busy(threads, limits(max_waiting=2)) as busy:
             tasks = [await busy.send(1), await busy.send(2)]
-            with pytest.raises(TransientError, match="2 requests wait"):
+            with pytest.raises(QueueFull, match="2 requests wait") as refused:
                 await busy.batcher.submit(rows(3), 1)
+            assert refused.value.retry_after_s >= 1
         for task in tasks:
             await task
         assert (await busy.batcher.submit(rows(4), 1))["y"][0, 0] == 40
@@ -110,9 +116,48 @@ def test_a_full_queue_turns_away_and_takes_again_when_there_is_room(executor: Th
     run(work())
 
 
-def test_a_cancelled_request_leaves_the_queue(executor: ThreadPoolExecutor) -> None:
+def test_the_policy_in_force_says_how_many_may_wait(threads: RunThreads) -> None:
     async def work() -> None:
-        async with Busy(executor, limits(max_waiting=2)) as busy:
+        async with Busy(threads, limits(max_waiting=1)) as busy:
+            busy.policy = ServingPolicy(max_waiting=3)
+            tasks = [await busy.send(n) for n in (1, 2, 3)]
+            busy.policy = ServingPolicy(max_waiting=2)
+            with pytest.raises(QueueFull):
+                await busy.batcher.submit(rows(4), 1)
+        assert [(await task)["y"][0, 0] for task in tasks] == [10, 20, 30]
+
+    run(work())
+
+
+def test_the_more_urgent_run_first(threads: RunThreads) -> None:
+    async def work() -> None:
+        done: list[float] = []
+        async with Busy(threads, limits(together=False)) as busy:
+            for number, priority in enumerate((5, 9, 1)):
+                task = await busy.send(number, urgency=Urgency(priority))
+                task.add_done_callback(lambda task: done.append(task.result()["y"][0, 0]))
+        await until(lambda: len(done) == 3)
+        assert done == [20, 0, 10]
+
+    run(work())
+
+
+def test_a_request_whose_time_is_over_before_its_run_is_not_run(threads: RunThreads) -> None:
+    async def work() -> None:
+        async with Busy(threads, limits()) as busy:
+            late = await busy.send(1, urgency=Urgency(deadline_ns=time.perf_counter_ns()))
+            well = await busy.send(2, urgency=Urgency(deadline_ns=time.perf_counter_ns() + 10**12))
+        with pytest.raises(DeadlineExceeded, match="before its run started"):
+            await late
+        assert (await well)["y"][0, 0] == 20
+        assert busy.session.shapes == [(1, 2), (1, 2)]
+
+    run(work())
+
+
+def test_a_cancelled_request_leaves_the_queue(threads: RunThreads) -> None:
+    async def work() -> None:
+        async with Busy(threads, limits(max_waiting=2)) as busy:
             leaving, staying = await busy.send(1), await busy.send(2)
             leaving.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -124,9 +169,9 @@ def test_a_cancelled_request_leaves_the_queue(executor: ThreadPoolExecutor) -> N
     run(work())
 
 
-def test_a_request_cancelled_in_its_run_does_not_harm_its_mates(executor: ThreadPoolExecutor) -> None:
+def test_a_request_cancelled_in_its_run_does_not_harm_its_mates(threads: RunThreads) -> None:
     async def work() -> None:
-        busy = Busy(executor, limits())
+        busy = Busy(threads, limits())
         async with busy:
             busy.first.cancel()
             mate = await busy.send(2)
@@ -139,9 +184,9 @@ def test_a_request_cancelled_in_its_run_does_not_harm_its_mates(executor: Thread
     run(work())
 
 
-def test_a_failing_batch_fails_its_requests_and_no_others(executor: ThreadPoolExecutor) -> None:
+def test_a_failing_batch_fails_its_requests_and_no_others(threads: RunThreads) -> None:
     async def work() -> None:
-        async with Busy(executor, limits()) as busy:
+        async with Busy(threads, limits()) as busy:
             pass
         busy.session.broken = True
         failed = await asyncio.gather(*(busy.batcher.submit(rows(n), 1) for n in (1, 2)), return_exceptions=True)
@@ -152,7 +197,7 @@ def test_a_failing_batch_fails_its_requests_and_no_others(executor: ThreadPoolEx
     run(work())
 
 
-def test_a_poisoned_request_harms_no_other_of_its_batch(executor: ThreadPoolExecutor) -> None:
+def test_a_poisoned_request_harms_no_other_of_its_batch(threads: RunThreads) -> None:
     class Poisoned(FakeSession):
         def run(self, inputs: Arrays) -> Arrays:  # type: ignore[override]
             if (inputs["x"] == 2).any():
@@ -161,7 +206,7 @@ def test_a_poisoned_request_harms_no_other_of_its_batch(executor: ThreadPoolExec
 
     async def work() -> None:
         statistics = Statistics()
-        batcher = Batcher(Poisoned(), limits(), contain, executor, statistics)
+        batcher = Batcher(Poisoned(), limits(), contain, threads, statistics)
         found = await asyncio.gather(*(batcher.submit(rows(n), 1) for n in (1, 2, 3)), return_exceptions=True)
         assert isinstance(found[1], CandidateError)
         assert [answer["y"][0, 0] for answer in (found[0], found[2]) if isinstance(answer, dict)] == [1, 3]
@@ -170,22 +215,22 @@ def test_a_poisoned_request_harms_no_other_of_its_batch(executor: ThreadPoolExec
     run(work())
 
 
-def test_a_session_that_loses_rows_runs_its_requests_alone(executor: ThreadPoolExecutor) -> None:
+def test_a_session_that_loses_rows_runs_its_requests_alone(threads: RunThreads) -> None:
     class Losing(FakeSession):
         def run(self, inputs: Arrays) -> Arrays:  # type: ignore[override]
             return {"y": inputs["x"][:1]}
 
     async def work() -> None:
-        batcher = Batcher(Losing(), limits(), contain, executor, Statistics())
+        batcher = Batcher(Losing(), limits(), contain, threads, Statistics())
         found = await asyncio.gather(*(batcher.submit(rows(n), 1) for n in (1, 2, 3)))
         assert [answer["y"][0, 0] for answer in found] == [1, 2, 3]
 
     run(work())
 
 
-def test_runs_and_waits_are_counted(executor: ThreadPoolExecutor) -> None:
+def test_runs_and_waits_are_counted(threads: RunThreads) -> None:
     async def work() -> None:
-        async with Busy(executor, limits()) as busy:
+        async with Busy(threads, limits()) as busy:
             tasks = [await busy.send(1), await busy.send(2, 3)]
         await asyncio.gather(*tasks)
         counted = busy.statistics
@@ -199,9 +244,9 @@ def test_runs_and_waits_are_counted(executor: ThreadPoolExecutor) -> None:
 
 def test_quick_sessions_run_on_the_loop_but_never_beside_a_running_batch() -> None:
     async def work() -> None:
-        with ThreadPoolExecutor(1) as executor:
+        with closing(RunThreads(1)) as threads:
             session = FakeSession()
-            batcher = Batcher(session, limits(inline_rows=2), contain, executor, Statistics())
+            batcher = Batcher(session, limits(inline_rows=2), contain, threads, Statistics())
             assert batcher.run_now(rows(1, 2, 3), 3) is None
             assert batcher.run_now(rows(1, 2), 2) is not None
             session.running.clear()

@@ -1,20 +1,23 @@
 """The engine: one failing session costs its requests, answers name what made them, wrong outputs never leave."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from registry.errors import BurnishError, CandidateError, InputError, TransientError
+from registry.errors import BurnishError, CandidateError, DeadlineExceeded, InputError, TransientError
+from serving.engine.backlog import Backlog
 from serving.engine.capture import Capture
 from serving.engine.infer import Engine, contain
 from serving.engine.live import Live
 from serving.engine.residency import Residency, ResidencyLimits
+from serving.engine.runs import RunThreads
+from serving.engine.urgency import Urgency
 from serving.runtime import Arrays
-from tests.unit.serving.engine.doubles import FakeSession, FakeWorld, entry, run, served
+from tests.unit.serving.engine.doubles import MIB, FakeSession, FakeWorld, entry, run, served, until
 
 X: Arrays = {"x": np.array([[1, 2]], np.float32)}
 
@@ -33,12 +36,12 @@ class Answering(FakeSession):
 
 @asynccontextmanager
 async def open_engine(world: FakeWorld, folder: Path) -> AsyncIterator[Engine]:
-    with ThreadPoolExecutor(1) as runs:
+    with closing(RunThreads(1)) as runs:
         residency = Residency(world, ResidencyLimits(100, 10), contain, runs)
         live = Live(residency)
         live.adopt(entry(1, {1: 100}, [served(1)]))
         capture = Capture(folder, 1)
-        yield Engine(live, residency, capture)
+        yield Engine(live, residency, capture, Backlog(MIB))
         capture.close()
         await residency.close()
 
@@ -76,6 +79,54 @@ def test_a_broken_session_fails_its_request_and_the_next_is_answered(world: Fake
             session.broken = False
             await engine.infer(slot, "id", X)
             assert slot.holders == 0
+
+    run(work())
+
+
+def test_a_request_is_given_up_when_its_time_is_over_be_it_in_the_queue_or_before(
+    world: FakeWorld, tmp_path: Path
+) -> None:
+    session = world.add(served(1), FakeSession())
+
+    async def work() -> None:
+        async with open_engine(world, tmp_path) as engine:
+            slot = engine.route("m", None, "unit")
+            world.may_load.clear()
+            with pytest.raises(DeadlineExceeded, match="m version 1 did not answer within the time of the request"):
+                await engine.infer(slot, "id", X, Urgency.of({"timeout": 5000}))
+            world.may_load.set()
+            await engine.infer(slot, "id", X, Urgency.of({"timeout": 2**64 - 1}))
+            session.may_run.clear()
+            session.running.clear()
+            large = asyncio.create_task(engine.infer(slot, "id", {"x": np.ones((5000, 2), np.float32)}))
+            await until(session.running.is_set)
+            with pytest.raises(DeadlineExceeded):
+                await engine.infer(slot, "id", X, Urgency.of({"timeout": 5000}))
+            assert slot.batcher is not None and slot.batcher.waiting == 0
+            session.may_run.set()
+            await large
+            assert session.shapes == [(1, 2), (5000, 2)]
+            assert slot.statistics.fail.count == 2
+            assert slot.holders == 0
+
+    run(work())
+
+
+def test_what_a_worker_holds_is_bounded(world: FakeWorld, tmp_path: Path) -> None:
+    session = world.add(served(1), FakeSession())
+    large: Arrays = {"x": np.ones((80_000, 2), np.float32)}
+
+    async def work() -> None:
+        async with open_engine(world, tmp_path) as engine:
+            slot = engine.route("m", None, "unit")
+            session.may_run.clear()
+            first = asyncio.create_task(engine.infer(slot, "id", large))
+            await until(session.running.is_set)
+            with pytest.raises(TransientError, match="as many as they may"):
+                await engine.infer(slot, "id", large)
+            session.may_run.set()
+            await first
+            await engine.infer(slot, "id", large)
 
     run(work())
 

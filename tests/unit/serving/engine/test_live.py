@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import pytest
 
@@ -11,6 +10,7 @@ from registry.errors import ModelNotFound, TransientError
 from serving.engine.infer import contain
 from serving.engine.live import Live
 from serving.engine.residency import Residency, ResidencyLimits
+from serving.engine.runs import RunThreads
 from tests.unit.serving.engine.doubles import FakeSession, FakeWorld, entry, run, served, until
 
 VERSIONS = [served(1), served(2)]
@@ -26,7 +26,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> FakeWorld:
 
 @asynccontextmanager
 async def open_live(world: FakeWorld) -> AsyncIterator[Live]:
-    with ThreadPoolExecutor(1) as runs:
+    with closing(RunThreads(1)) as runs:
         residency = Residency(world, ResidencyLimits(100, 10), contain, runs)
         live = Live(residency)
         yield live

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from registry.errors import TransientError
 from serving.engine.infer import contain
 from serving.engine.residency import Residency, ResidencyLimits, Slot
+from serving.engine.runs import RunThreads
 from tests.unit.serving.engine.doubles import MIB, FakeSession, FakeWorld, run, served, until
 
 X = {"x": np.ones((1, 2), np.float32)}
@@ -23,7 +23,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> FakeWorld:
 
 @asynccontextmanager
 async def open_residency(world: FakeWorld, *, resident_mib: int = 100) -> AsyncIterator[Residency]:
-    with ThreadPoolExecutor(2) as runs:
+    with closing(RunThreads(2)) as runs:
         residency = Residency(world, ResidencyLimits(resident_mib, 10), contain, runs)
         yield residency
         await residency.close()

@@ -1,0 +1,76 @@
+"""What a worker holds is bounded by bytes, and who is turned away hears for how long."""
+
+import numpy as np
+import pytest
+
+from registry.errors import TransientError
+from serving.engine import backlog
+from serving.engine.backlog import MAX_RETRY_SECONDS, Backlog, Drain
+from serving.runtime import Arrays
+
+MIB = 2**20
+
+
+class Clock:
+    """A clock that tests turn."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def perf_counter_ns(self) -> int:
+        return int(1e9 * self.seconds)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(backlog, "time", clock)
+    return clock
+
+
+def mib(size: int) -> Arrays:
+    return {"x": np.zeros(size * MIB, np.uint8)}
+
+
+def test_the_time_to_come_again_follows_from_what_left_per_second(clock: Clock) -> None:
+    drain = Drain()
+    assert drain.retry_after_s(1000) == 1, "nothing is known yet"
+    clock.seconds = 100
+    drain.begin()
+    for _ in range(20):
+        clock.seconds += 0.5
+        drain.left(2)
+    assert drain.retry_after_s(1) == 1
+    assert drain.retry_after_s(40) == 10
+    assert drain.retry_after_s(41) == 11
+    assert drain.retry_after_s(10**6) == MAX_RETRY_SECONDS
+    clock.seconds += 1000
+    drain.begin()
+    assert drain.retry_after_s(40) == 10, "the time in which nothing waited does not count"
+
+
+def test_a_full_worker_turns_away_until_something_left(clock: Clock) -> None:
+    full = Backlog(10 * MIB)
+    held = [full.enter(mib(3)) for _ in range(3)]
+    with pytest.raises(TransientError, match="as many as they may") as refused:
+        full.enter(mib(3))
+    assert refused.value.retry_after_s == 1
+    clock.seconds += 30
+    full.leave(held.pop())
+    held.append(full.enter(mib(3)))
+    with pytest.raises(TransientError) as refused:
+        full.enter(mib(3))
+    assert refused.value.retry_after_s == MAX_RETRY_SECONDS
+    for size in held:
+        full.leave(size)
+    assert full.bytes == 0
+
+
+def test_a_request_larger_than_the_bound_goes_alone() -> None:
+    small = Backlog(MIB)
+    size = small.enter(mib(5))
+    with pytest.raises(TransientError):
+        small.enter({})
+    small.leave(size)
+    small.leave(small.enter(mib(5)))
+    assert small.bytes == 0
