@@ -44,6 +44,8 @@ class Reply(NamedTuple):
     status: int
     body: bytes
     headers: Headers
+    lines: bytes = b""
+    """More headers, written out as they go over the wire: for what is the same in many answers."""
 
 
 class HttpLimits(NamedTuple):
@@ -180,33 +182,39 @@ class Connection(asyncio.Protocol):
         self._reading = False
         self._head_bytes = 0
         self.deadline = self._loop.time() + self._limits.idle_seconds
-        path = self._url.partition(b"?")[0]
+        path = self._url
+        if b"?" in path:
+            path = path.partition(b"?")[0]
         if b"%" in path:
             path = unquote_to_bytes(path)
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         method = self._parser.get_method().decode()
         request = Request(method, path.decode("utf-8", "replace"), self._headers, body)
-        self._take(request, keep_alive=self._parser.should_keep_alive())
+        self._take(request, self._parser.should_keep_alive())
 
     # Answers, in order.
 
-    def _take(self, request: Request | Reply, *, keep_alive: bool) -> None:
+    def _take(self, request: Request | Reply, keep_alive: bool) -> None:
+        if self._working is None and not self._queued and not self._full:
+            self._answer(request, keep_alive)
+            return
         self._queued.append((request, keep_alive))
-        if self._working is None:
-            self._answer_queued()
         if len(self._queued) >= _MAX_QUEUED:
             self._transport.pause_reading()
 
     def _answer_queued(self) -> None:
         while self._queued and self._working is None and not self._full:
-            request, self._keep_alive = self._queued.popleft()
-            answer = request if isinstance(request, Reply) else self._application(request)
-            if isinstance(answer, Reply):
-                self._write(answer)
-            else:
-                self.deadline = math.inf
-                self._working = self._loop.create_task(answer)
-                self._working.add_done_callback(self._worked)
+            self._answer(*self._queued.popleft())
+
+    def _answer(self, request: Request | Reply, keep_alive: bool) -> None:
+        self._keep_alive = keep_alive
+        answer = request if isinstance(request, Reply) else self._application(request)
+        if isinstance(answer, Reply):
+            self._write(answer)
+        else:
+            self.deadline = math.inf
+            self._working = self._loop.create_task(answer)
+            self._working.add_done_callback(self._worked)
 
     def _worked(self, task: asyncio.Task[Reply]) -> None:
         self._working = None
@@ -219,16 +227,14 @@ class Connection(asyncio.Protocol):
 
     def _write(self, reply: Reply) -> None:
         last = not self._keep_alive or (self._hang_up and not self._queued and not self._reading)
-        lines = [_STATUS_LINES[reply.status], b"content-length: %d\r\n" % len(reply.body)]
-        lines.extend(b"%b: %b\r\n" % header for header in reply.headers)
-        if last:
-            lines.append(b"connection: close\r\n")
-        lines.append(b"\r\n")
-        if len(reply.body) <= _JOIN_BYTES:
-            lines.append(reply.body)
-            self._transport.write(b"".join(lines))
+        status, body, headers, lines = reply
+        written = [b"%b: %b\r\n" % header for header in headers]
+        ending = b"connection: close\r\n\r\n" if last else b"\r\n"
+        head = b"%bcontent-length: %d\r\n%b%b%b" % (_STATUS_LINES[status], len(body), lines, b"".join(written), ending)
+        if len(body) <= _JOIN_BYTES:
+            self._transport.write(head + body)
         else:
-            self._transport.writelines((b"".join(lines), reply.body))
+            self._transport.writelines((head, body))
         if last:
             self._broken = True
             self._queued.clear()
@@ -257,7 +263,7 @@ class Connection(asyncio.Protocol):
         """Answer what cannot be read on with a refusal, after all that came before it, and hang up."""
         self._broken = self._refused = True
         self._reading = False
-        self._take(self._refuse(status, message), keep_alive=False)
+        self._take(self._refuse(status, message), False)
 
     # The server's side.
 
