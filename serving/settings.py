@@ -18,6 +18,13 @@ class EngineSettings(BaseSettings):
     s3_endpoint_url: str = ""
     capture_folder: Path
     capture_rate: float = Field(default=0.1, ge=0, le=1)
+    capture_mib: int = Field(
+        default=1024, ge=1, description="Captured requests beyond this size are removed, oldest first, over all models."
+    )
+    capture_days: float = Field(default=30.0, gt=0, description="Captured requests older than this are removed.")
+    metrics_versions: int = Field(
+        default=100, ge=1, description="Versions with series of their own in /metrics; the others are summed up."
+    )
     host: str = "127.0.0.1"
     door_port: int = Field(
         default=8100,

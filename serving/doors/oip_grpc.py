@@ -78,7 +78,7 @@ def parameters(request: Any) -> dict[str, object]:  # noqa: ANN401
 
 def encode_answer(answer: Answer, wanted: tuple[TensorPlan, ...], given_id: str) -> pb.ModelInferResponse:
     """Write an inference answer, its tensors raw."""
-    slot, request_id, outputs = answer
+    slot, request_id, outputs = answer.slot, answer.request_id, answer.outputs
     arrays = [outputs[tensor.name] for tensor in wanted]
     response = pb.ModelInferResponse(
         model_name=slot.model,

@@ -10,7 +10,9 @@ from registry.errors import BurnishError, DeadlineExceeded, InputError, ModelNot
 from serving.doors.http import Headers, HttpLimits, Reply, Request
 from serving.doors.requests import checked_id, new_request_id, parse_version
 from serving.doors.server import HttpServer
+from serving.engine.exposition import CONTENT_TYPE
 from serving.engine.infer import Answer
+from serving.engine.metrics import Metrics
 from serving.engine.oip import (
     InferRequest,
     WantedOutput,
@@ -86,6 +88,7 @@ class RestDoor:
     def __init__(self, worker: Worker) -> None:
         """Take the worker that answers."""
         self._worker = worker
+        self._metrics = Metrics(worker)
         self._server = orjson.dumps(
             {"name": "burnish", "version": installed_version("burnish"), "extensions": list(EXTENSIONS)}
         )
@@ -146,7 +149,13 @@ class RestDoor:
             case ["burnish", "catalog"]:
                 _allow(http, "GET")
                 return _reply(200, self._worker.status(), headers)
+            case ["metrics"]:
+                _allow(http, "GET")
+                return self._tell_metrics(headers)
         raise _Refused(404, f"there is nothing at {http.path}")
+
+    async def _tell_metrics(self, headers: _RequestHeaders) -> Reply:
+        return Reply(200, await self._metrics.render(), [(b"content-type", CONTENT_TYPE), headers.id_header])
 
     def _model_state(self, rest: list[str], headers: _RequestHeaders, path: str) -> Reply:
         repository = self._worker.repository

@@ -14,7 +14,7 @@ from registry.records.release import ServingPolicy
 from serving.engine.backlog import Drain
 from serving.engine.queue import RequestQueue, Waiting
 from serving.engine.runs import RunThreads, Share
-from serving.engine.statistics import Statistics
+from serving.engine.statistics import Statistics, Timing
 from serving.engine.urgency import ROUTINE, Urgency
 from serving.runtime import Arrays, Session
 
@@ -109,8 +109,12 @@ class Batcher:
         self._statistics.compute.add(took)
         return outputs
 
-    async def submit(self, inputs: Arrays, rows: int, urgency: Urgency = ROUTINE) -> Arrays:
+    async def submit(
+        self, inputs: Arrays, rows: int, urgency: Urgency = ROUTINE, timing: Timing | None = None
+    ) -> Arrays:
         """Compute one request's outputs, in a batch with others; a request that is cancelled leaves the queue.
+
+        ``timing`` is told how long it waited and ran.
 
         Raises:
             CandidateError: the batch that it was in failed.
@@ -118,7 +122,7 @@ class Batcher:
             DeadlineExceeded: its time was over before it ran.
         """
         self._check_room()
-        waiting = Waiting(inputs, rows, asyncio.get_running_loop().create_future(), urgency)
+        waiting = Waiting(inputs, rows, asyncio.get_running_loop().create_future(), urgency, timing or Timing())
         self._queue.add(waiting)
         if self._task is None:
             self._drain.begin()
@@ -172,7 +176,8 @@ class Batcher:
         """Run a batch and hand out its outputs; return False if it failed and its requests are to be run alone."""
         start = time.perf_counter_ns()
         for waiting in batch:
-            self._statistics.queue.add(start - waiting.since_ns)
+            waiting.timing.queue_ns = start - waiting.since_ns
+            self._statistics.queue.add(waiting.timing.queue_ns)
         try:
             outputs = await self._threads.run(self._contain, self._compute, batch)
         except BurnishError as error:
@@ -183,6 +188,7 @@ class Batcher:
         took = time.perf_counter_ns() - start
         self._statistics.ran(sum(waiting.rows for waiting in batch), took)
         for waiting, own in zip(batch, outputs, strict=True):
+            waiting.timing.compute_ns = took
             self._statistics.compute.add(took)
             _settle(waiting, own)
         return True

@@ -7,12 +7,13 @@ signature under ``burnish.signature``.
 """
 
 import logging
+import math
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, groupby
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from registry.records.model import ServedVersion
+from serving.engine.retention import Retention, sweep
 from serving.engine.traffic import sampled
 from serving.runtime import Array, Arrays
 
@@ -29,7 +31,11 @@ FLUSH_SECONDS = 1.0
 FLUSH_ROWS = 4096
 """... or as soon as this many rows wait."""
 PENDING_BYTES = 64 * 2**20
-"""Tensors that may wait to be written; beyond it requests are dropped and counted."""
+"""What may wait to be written; beyond it requests are dropped and counted."""
+OVERHEAD_BYTES = 1024
+"""What a request costs besides its tensors."""
+SWEEP_SECONDS = 60.0
+"""How often files are removed that are too old or too many."""
 
 SIGNATURE_KEY = "burnish.signature"
 
@@ -50,21 +56,30 @@ class CapturedRequest:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the tensors."""
-        return sum(array.nbytes for arrays in (self.inputs, self.outputs) for array in arrays.values())
+        """Bytes that it holds while it waits."""
+        tensors = sum(array.nbytes for arrays in (self.inputs, self.outputs) for array in arrays.values())
+        return tensors + OVERHEAD_BYTES
+
+    def owned(self) -> "CapturedRequest":
+        """Return the same with tensors of its own: a view would keep a whole body, or a whole batch, in memory."""
+        return replace(self, inputs=_own(self.inputs), outputs=_own(self.outputs))
 
 
 class Capture:
     """Takes sampled requests without blocking; a thread writes them, newest dropped first under pressure."""
 
-    def __init__(self, folder: Path, rate: float) -> None:
-        """Take where to write and the share of requests to keep; the thread starts at once."""
+    def __init__(self, folder: Path, rate: float, keep: Retention) -> None:
+        """Take where to write, the share of requests to sample, and how much is kept; the thread starts at once."""
         self.written = 0
         """Requests on disk."""
         self.dropped = 0
-        """Sampled requests that were not kept."""
+        """Sampled requests that were not written."""
+        self.removed = 0
+        """Files that were too old or too many."""
         self._folder = folder
         self._rate = rate
+        self._keep = keep
+        self._swept = -math.inf
         self._pending: deque[CapturedRequest] = deque()
         self._pending_bytes = 0
         self._pending_rows = 0
@@ -74,6 +89,11 @@ class Capture:
         self._files = count()
         self._thread = threading.Thread(target=self._work, name="capture", daemon=True)
         self._thread.start()
+
+    @property
+    def pending_bytes(self) -> int:
+        """What waits to be written."""
+        return self._pending_bytes
 
     def wants(self, request_id: str) -> bool:
         """True if this request is among those sampled."""
@@ -86,7 +106,7 @@ class Capture:
             if self._closed or self._pending_bytes + size > PENDING_BYTES:
                 self.dropped += 1
                 return
-            self._pending.append(request)
+            self._pending.append(request.owned())
             self._pending_bytes += size
             self._pending_rows += request.rows
             full = self._pending_rows >= FLUSH_ROWS
@@ -112,6 +132,15 @@ class Capture:
             self._write_all(requests)
             with self._lock:
                 self._pending_bytes -= sum(request.size_bytes for request in requests)
+            if time.monotonic() - self._swept >= SWEEP_SECONDS:
+                self._sweep()
+
+    def _sweep(self) -> None:
+        self._swept = time.monotonic()
+        try:
+            self.removed += sweep(self._folder, self._keep)
+        except OSError as error:
+            _log.error("captured requests cannot be looked through, old ones stay: %s", error)
 
     def _write_all(self, requests: Sequence[CapturedRequest]) -> None:
         for _, group in groupby(sorted(requests, key=_made_by), _made_by):
@@ -135,6 +164,10 @@ class Capture:
             temporary.replace(folder / name)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _own(arrays: Arrays) -> Arrays:
+    return {name: array if array.flags.owndata else array.copy() for name, array in arrays.items()}
 
 
 def _made_by(request: CapturedRequest) -> tuple[str, int, str]:

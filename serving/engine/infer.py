@@ -10,6 +10,7 @@ from serving.engine.backlog import Backlog
 from serving.engine.capture import Capture, CapturedRequest
 from serving.engine.live import Live
 from serving.engine.residency import Residency, Slot
+from serving.engine.statistics import BACKEND, CANCELED, REJECTED, Timing
 from serving.engine.urgency import ROUTINE, Urgency
 from serving.runtime import Arrays
 
@@ -23,6 +24,10 @@ class Answer(NamedTuple):
     slot: Slot
     request_id: str
     outputs: Arrays
+    queue_ns: int
+    """How long it waited for its run."""
+    compute_ns: int
+    """How long its run took."""
 
 
 class Engine:
@@ -56,9 +61,10 @@ class Engine:
         started = time.perf_counter_ns()
         try:
             outputs = batcher.run_now(inputs, slot.plan.rows(inputs))
+            return None if outputs is None else self._answer(slot, request_id, inputs, outputs, started)
         except CandidateError as error:
-            raise _failed(slot, error, started) from error
-        return None if outputs is None else self._answer(slot, request_id, inputs, outputs, started)
+            slot.statistics.failed(BACKEND, time.perf_counter_ns() - started)
+            raise _failed(slot, error) from error
 
     async def infer(self, slot: Slot, request_id: str, inputs: Arrays, urgency: Urgency = ROUTINE) -> Answer:
         """Compute one request on the version that ``route`` gave; if cancelled, it leaves the queue.
@@ -76,54 +82,71 @@ class Engine:
             TransientError: the version cannot be loaded now, or the worker holds as many requests as it may.
         """
         started = time.perf_counter_ns()
+        timing = Timing()
         try:
             held = self._backlog.enter(inputs)
             try:
-                outputs = await self._compute_in_time(slot, inputs, urgency)
+                outputs = await self._compute_in_time(slot, inputs, urgency, timing)
             finally:
                 self._backlog.leave(held)
-        except CandidateError as error:
-            raise _failed(slot, error, started) from error
-        except BurnishError:
-            slot.statistics.fail.add(time.perf_counter_ns() - started)
+            return self._answer(slot, request_id, inputs, outputs, started, timing)
+        except (BurnishError, asyncio.CancelledError) as error:
+            slot.statistics.failed(_reason(error), time.perf_counter_ns() - started)
+            if isinstance(error, CandidateError):
+                raise _failed(slot, error) from error
             raise
-        return self._answer(slot, request_id, inputs, outputs, started)
 
-    async def _compute_in_time(self, slot: Slot, inputs: Arrays, urgency: Urgency) -> Arrays:
+    async def _compute_in_time(self, slot: Slot, inputs: Arrays, urgency: Urgency, timing: Timing) -> Arrays:
         left = urgency.seconds_left()
         if left is None:
-            return await self._compute(slot, inputs, urgency)
+            return await self._compute(slot, inputs, urgency, timing)
         try:
             async with asyncio.timeout(left):
-                return await self._compute(slot, inputs, urgency)
+                return await self._compute(slot, inputs, urgency, timing)
         except TimeoutError as error:
             raise DeadlineExceeded(f"{slot} did not answer within the time of the request") from error
 
-    async def _compute(self, slot: Slot, inputs: Arrays, urgency: Urgency) -> Arrays:
+    async def _compute(self, slot: Slot, inputs: Arrays, urgency: Urgency, timing: Timing) -> Arrays:
         rows = slot.plan.rows(inputs)
         batcher = await self._residency.hold(slot)
         try:
+            started = time.perf_counter_ns()
             outputs = batcher.run_now(inputs, rows)
             if outputs is None:
-                outputs = await batcher.submit(inputs, rows, urgency)
+                return await batcher.submit(inputs, rows, urgency, timing)
+            timing.compute_ns = time.perf_counter_ns() - started
             return outputs
         finally:
             self._residency.release(slot)
 
-    def _answer(self, slot: Slot, request_id: str, inputs: Arrays, outputs: Arrays, started_ns: int) -> Answer:
+    def _answer(
+        self,
+        slot: Slot,
+        request_id: str,
+        inputs: Arrays,
+        outputs: Arrays,
+        started_ns: int,
+        timing: Timing | None = None,
+    ) -> Answer:
+        """Check, count and capture; without a timing, the run took all the time since the start."""
         rows = slot.plan.rows(inputs)
-        try:
-            _check_outputs(slot, outputs, rows)
-        except CandidateError as error:
-            raise _failed(slot, error, started_ns) from error
-        slot.statistics.answered(rows, time.perf_counter_ns() - started_ns)
+        _check_outputs(slot, outputs, rows)
+        took = time.perf_counter_ns() - started_ns
+        slot.statistics.answered(rows, took)
         if self._capture.wants(request_id):
             self._capture.offer(CapturedRequest(slot.model, slot.served, request_id, rows, inputs, outputs))
-        return Answer(slot, request_id, outputs)
+        if timing is None:
+            return Answer(slot, request_id, outputs, 0, took)
+        return Answer(slot, request_id, outputs, timing.queue_ns, timing.compute_ns)
 
 
-def _failed(slot: Slot, error: CandidateError, started_ns: int) -> CandidateError:
-    slot.statistics.fail.add(time.perf_counter_ns() - started_ns)
+def _reason(error: BaseException) -> str:
+    if isinstance(error, asyncio.CancelledError):
+        return CANCELED
+    return BACKEND if isinstance(error, CandidateError) else REJECTED
+
+
+def _failed(slot: Slot, error: CandidateError) -> CandidateError:
     return CandidateError(f"{slot} failed on this batch: {error}")
 
 

@@ -123,7 +123,7 @@ def wanted_outputs(request: InferRequest, plan: SignaturePlan) -> tuple[WantedOu
 
 def encode_answer(answer: Answer, wanted: tuple[WantedOutput, ...], given_id: str | None) -> EncodedAnswer:
     """Write an inference answer; in JSON, NaN and infinities, which it does not have, come out as null."""
-    slot, request_id, outputs = answer
+    slot, request_id, outputs = answer.slot, answer.request_id, answer.outputs
     tensors, behind = [], []
     for tensor, binary in wanted:
         array = outputs[tensor.name]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from registry.errors import DeadlineExceeded
+from serving.engine.statistics import Timing
 from serving.engine.urgency import ROUTINE, Urgency
 from serving.runtime import Arrays
 
@@ -25,6 +26,7 @@ class Waiting:
     rows: int
     future: asyncio.Future[Arrays] = field(repr=False)
     urgency: Urgency = ROUTINE
+    timing: Timing = field(default_factory=Timing)
     since_ns: int = field(default_factory=time.perf_counter_ns)
     place: tuple[int, int] = (0, 0)
     """Priority, then order of arrival; given by the queue."""

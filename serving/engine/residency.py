@@ -14,7 +14,7 @@ from registry.records.release import ServingPolicy
 from registry.store.base import ArtifactStore
 from serving.engine.batcher import Batcher, BatchLimits, Contain
 from serving.engine.runs import RunThreads
-from serving.engine.statistics import Statistics
+from serving.engine.statistics import Histogram, Statistics
 from serving.engine.tensors import SignaturePlan
 from serving.runtime import Session, build_runtime
 
@@ -76,6 +76,21 @@ class Residency:
         self._closing: set[asyncio.Task[None]] = set()
         self.resident_bytes = 0
         """Measured bytes of all loaded versions."""
+        self.loads = Histogram()
+        """Loads that ended well: bytes checked, session built, warmed up and timed."""
+        self.failed_loads = 0
+        self.evictions = 0
+        """Versions that were unloaded to keep the budget."""
+
+    @property
+    def resident_versions(self) -> int:
+        """How many versions are loaded."""
+        return len(self._resident)
+
+    @property
+    def budget_bytes(self) -> int:
+        """What all loaded versions may take."""
+        return self._limits.resident_mib * _MIB
 
     def slot(self, model: str, served: ServedVersion) -> Slot:
         """Return the one slot of a version."""
@@ -140,16 +155,19 @@ class Residency:
 
     async def _load(self, slot: Slot) -> Batcher:
         loop = asyncio.get_running_loop()
+        started = time.perf_counter_ns()
         slot.holders += 1
         try:
             folder = await asyncio.to_thread(self._contain, self._store.checkout, slot.served.artifact.sha256)
             batcher = await loop.run_in_executor(self._loader, self._contain, self._open, slot, folder)
         except BurnishError as error:
+            self.failed_loads += 1
             slot.failure = f"{slot} cannot be loaded: {error}"
             slot.retry_at = time.monotonic() + RETRY_SECONDS
             _log.error("%s", slot.failure)
             raise TransientError(slot.failure) from error
         else:
+            self.loads.add(time.perf_counter_ns() - started)
             slot.failure = None
             slot.batcher = batcher
             self._resident[slot] = batcher.session.resident_bytes
@@ -175,13 +193,13 @@ class Residency:
 
     def _trim(self) -> None:
         """Evict, oldest use first, what no request holds, until the budget is kept; the newest always stays."""
-        budget = self._limits.resident_mib * _MIB
-        if self.resident_bytes <= budget:
+        if self.resident_bytes <= self.budget_bytes:
             return
         for slot in list(self._resident)[:-1]:
             if slot.holders == 0:
+                self.evictions += 1
                 self._unload(slot)
-            if self.resident_bytes <= budget:
+            if self.resident_bytes <= self.budget_bytes:
                 return
 
     def _unload(self, slot: Slot) -> None:

@@ -4,7 +4,23 @@ Source: https://github.com/triton-inference-server/server, docs/protocol/extensi
 """
 
 import time
+from bisect import bisect_left
 from dataclasses import dataclass, field
+
+BOUNDS_NS = tuple(
+    int(seconds * 1e9)
+    for seconds in (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+)
+"""Upper bounds of a histogram's buckets; one bucket more takes what is above."""
+
+BACKEND = "BACKEND"
+"""The session failed."""
+REJECTED = "REJECTED"
+"""Turned away: too much waits, its time was over, or the version cannot be loaded."""
+CANCELED = "CANCELED"
+"""Whoever asked has gone."""
+FAILURES = (BACKEND, REJECTED, CANCELED)
+"""Why a request that reached its version was not answered, as Triton names the reasons."""
 
 
 @dataclass(slots=True)
@@ -21,13 +37,38 @@ class Duration:
 
 
 @dataclass(slots=True)
+class Histogram(Duration):
+    """Durations, and how many of them lie between two bounds; the buckets are made with the first."""
+
+    buckets: list[int] = field(default_factory=list)
+
+    def add(self, ns: int) -> None:
+        """Count one more."""
+        self.count += 1
+        self.ns += ns
+        if not self.buckets:
+            self.buckets = [0] * (len(BOUNDS_NS) + 1)
+        self.buckets[bisect_left(BOUNDS_NS, ns)] += 1
+
+
+@dataclass(slots=True)
+class Timing:
+    """Where the time of one request went that did not run at once."""
+
+    queue_ns: int = 0
+    compute_ns: int = 0
+
+
+@dataclass(slots=True)
 class Statistics:
     """The counters of one version in one worker; changed on the event loop only."""
 
-    success: Duration = field(default_factory=Duration)
+    success: Histogram = field(default_factory=Histogram)
     """Requests answered, from when their inputs were read until their outputs were there."""
     fail: Duration = field(default_factory=Duration)
-    queue: Duration = field(default_factory=Duration)
+    failures: dict[str, int] = field(default_factory=dict)
+    """Requests that failed, by reason."""
+    queue: Histogram = field(default_factory=Histogram)
     """Requests in the queue."""
     compute: Duration = field(default_factory=Duration)
     """Requests in a run, each with the whole time of its run."""
@@ -43,6 +84,11 @@ class Statistics:
         """Runs of the session."""
         return sum(batch.count for batch in self.batches.values())
 
+    @property
+    def used(self) -> bool:
+        """True if anything was ever asked of the version."""
+        return bool(self.success.count or self.fail.count or self.queue.count)
+
     def ran(self, rows: int, ns: int) -> None:
         """Count one run."""
         batch = self.batches.get(rows)
@@ -55,3 +101,8 @@ class Statistics:
         self.success.add(ns)
         self.inferences += rows
         self.last_inference_ms = time.time_ns() // 1_000_000
+
+    def failed(self, reason: str, ns: int) -> None:
+        """Count one request that was not answered."""
+        self.fail.add(ns)
+        self.failures[reason] = self.failures.get(reason, 0) + 1

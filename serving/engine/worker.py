@@ -14,6 +14,7 @@ from serving.engine.infer import Engine, contain
 from serving.engine.live import Live
 from serving.engine.repository import Repository
 from serving.engine.residency import Residency, ResidencyLimits
+from serving.engine.retention import Retention
 from serving.engine.runs import RunThreads
 from serving.settings import EngineSettings
 
@@ -33,15 +34,18 @@ class Worker:
         """Take the settings, the store and the worker's index; nothing is read or started yet."""
         self.identity = WorkerIdentity(index, os.getpid())
         self.draining = False
+        self.metrics_versions = settings.metrics_versions
         self._runs = RunThreads(len(os.sched_getaffinity(0)))
         limits = ResidencyLimits(settings.resident_mib, settings.max_waiting)
-        self._residency = Residency(store, limits, contain, self._runs)
-        self.live = Live(self._residency)
-        self.repository = Repository(self.live, self._residency)
+        self.residency = Residency(store, limits, contain, self._runs)
+        self.live = Live(self.residency)
+        self.repository = Repository(self.live, self.residency)
         self._catalog_folder = settings.catalog_folder
-        self._catalog = Catalog(settings.catalog_folder)
-        self._capture = Capture(settings.capture_folder, settings.capture_rate)
-        self.engine = Engine(self.live, self._residency, self._capture, Backlog(settings.max_pending_mib * 2**20))
+        self.catalog = Catalog(settings.catalog_folder)
+        self.capture = Capture(
+            settings.capture_folder, settings.capture_rate, Retention(settings.capture_mib, settings.capture_days)
+        )
+        self.engine = Engine(self.live, self.residency, self.capture, Backlog(settings.max_pending_mib * 2**20))
         self._follower: asyncio.Task[None] | None = None
 
     @property
@@ -52,7 +56,7 @@ class Worker:
     async def start(self) -> None:
         """Read the catalog (its folder is made if it is not there), put every entry in force, and follow changes."""
         self._catalog_folder.mkdir(parents=True, exist_ok=True)
-        change = await asyncio.to_thread(self._catalog.scan)
+        change = await asyncio.to_thread(self.catalog.scan)
         for entry in change.entries:
             self.live.adopt(entry)
         self._follower = asyncio.create_task(self._follow())
@@ -65,9 +69,9 @@ class Worker:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._follower
         await self.live.settled()
-        await self._residency.close()
+        await self.residency.close()
         self._runs.close()
-        await asyncio.to_thread(self._capture.close)
+        await asyncio.to_thread(self.capture.close)
 
     def status(self) -> dict[str, Any]:
         """What this worker serves, for whoever waits until every worker has taken a release."""
@@ -87,12 +91,12 @@ class Worker:
             "worker": self.identity.index,
             "pid": self.identity.pid,
             "models": models,
-            "broken": dict(self._catalog.broken),
-            "capture": {"written": self._capture.written, "dropped": self._capture.dropped},
+            "broken": dict(self.catalog.broken),
+            "capture": {"written": self.capture.written, "dropped": self.capture.dropped},
         }
 
     async def _follow(self) -> None:
-        async for change in self._catalog.follow():
+        async for change in self.catalog.follow():
             for entry in change.entries:
                 self.live.offer(entry.model, entry)
             for model in change.removed:

@@ -1,6 +1,7 @@
 """Captured requests: the columns of the request log, nothing lost at rate 1, dropped and counted under pressure."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 
 from registry.records.model import Datatype, ServedVersion, Signature, TensorSpec
 from serving.engine import capture as module
-from serving.engine.capture import SIGNATURE_KEY, Capture, CapturedRequest
+from serving.engine.capture import OVERHEAD_BYTES, SIGNATURE_KEY, Capture, CapturedRequest
+from serving.engine.retention import Retention
 from tests.unit.serving.engine.doubles import BATCHED, VARYING, served
 
+KEEP = Retention(mib=100, days=1)
 UNBATCHED = Signature(
     inputs=(TensorSpec(name="x", datatype=Datatype.INT64, shape=(2, 2)),),
     outputs=(TensorSpec(name="y", datatype=Datatype.BOOL, shape=(1,)),),
@@ -28,7 +31,7 @@ def tables(folder: Path) -> list[pq.ParquetFile]:
 
 
 def test_one_row_a_sample_with_the_columns_of_the_request_log(tmp_path: Path) -> None:
-    capture = Capture(tmp_path, 1)
+    capture = Capture(tmp_path, 1, KEEP)
     capture.offer(request("first", 2, served(3)))
     capture.offer(request("second", 1, served(3)))
     capture.close()
@@ -55,7 +58,7 @@ def test_one_row_a_sample_with_the_columns_of_the_request_log(tmp_path: Path) ->
 
 
 def test_samples_of_several_sizes_share_a_file(tmp_path: Path) -> None:
-    capture = Capture(tmp_path, 1)
+    capture = Capture(tmp_path, 1, KEEP)
     version = served(1, signature=VARYING)
     capture.offer(request("wide", 1, version, width=3))
     capture.offer(request("narrow", 2, version, width=1))
@@ -65,7 +68,7 @@ def test_samples_of_several_sizes_share_a_file(tmp_path: Path) -> None:
 
 
 def test_without_a_batch_axis_a_request_is_one_sample(tmp_path: Path) -> None:
-    capture = Capture(tmp_path, 1)
+    capture = Capture(tmp_path, 1, KEEP)
     inputs = {"x": np.array([[1, 2], [3, 4]])}
     version = served(1, signature=UNBATCHED)
     capture.offer(CapturedRequest("m", version, "id", 1, inputs, {"y": np.array([True])}))
@@ -76,7 +79,7 @@ def test_without_a_batch_axis_a_request_is_one_sample(tmp_path: Path) -> None:
 
 
 def test_each_model_and_version_has_its_own_file(tmp_path: Path) -> None:
-    capture = Capture(tmp_path, 1)
+    capture = Capture(tmp_path, 1, KEEP)
     for model, version in (("a", 1), ("a", 2), ("b", 1), ("a", 1)):
         capture.offer(request(f"{model}{version}", 1, served(version), model=model))
     capture.close()
@@ -87,7 +90,7 @@ def test_each_model_and_version_has_its_own_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("numpy_name", ["float16", "float64", "uint8", "uint64", "int8"])
 def test_every_kind_of_number_is_kept(tmp_path: Path, numpy_name: str) -> None:
-    capture = Capture(tmp_path, 1)
+    capture = Capture(tmp_path, 1, KEEP)
     x = np.array([[1, 2]], numpy_name)
     capture.offer(CapturedRequest("m", served(1), "id", 1, {"x": x}, {"y": x}))
     capture.close()
@@ -96,8 +99,8 @@ def test_every_kind_of_number_is_kept(tmp_path: Path, numpy_name: str) -> None:
 
 
 def test_under_pressure_requests_are_dropped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PENDING_BYTES", 40)
-    capture = Capture(tmp_path, 1)
+    monkeypatch.setattr(module, "PENDING_BYTES", 2 * (OVERHEAD_BYTES + 16))
+    capture = Capture(tmp_path, 1, KEEP)
     for name in ("first", "second", "third"):
         capture.offer(request(name, 1, served(1)))
     capture.close()
@@ -109,7 +112,7 @@ def test_under_pressure_requests_are_dropped_and_counted(tmp_path: Path, monkeyp
 
 def test_a_disk_that_fails_costs_the_requests_and_nothing_more(tmp_path: Path) -> None:
     (tmp_path / "m").write_text("a file where the folder should be")
-    capture = Capture(tmp_path, 1)
+    capture = Capture(tmp_path, 1, KEEP)
     capture.offer(request("lost", 1, served(1)))
     capture.offer(request("kept", 1, served(1), model="n"))
     capture.close()
@@ -119,7 +122,7 @@ def test_a_disk_that_fails_costs_the_requests_and_nothing_more(tmp_path: Path) -
 def test_what_is_offered_is_on_disk_soon_without_closing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FLUSH_ROWS", 5)
     monkeypatch.setattr(module, "FLUSH_SECONDS", 60)
-    capture = Capture(tmp_path, 1)
+    capture = Capture(tmp_path, 1, KEEP)
     capture.offer(request("many", 5, served(1)))
     for _ in range(1000):
         if capture.written:
@@ -127,3 +130,23 @@ def test_what_is_offered_is_on_disk_soon_without_closing(tmp_path: Path, monkeyp
         capture._thread.join(0.01)
     assert capture.written == 1
     capture.close()
+
+
+def test_a_request_that_waits_keeps_no_more_than_its_own_rows(tmp_path: Path) -> None:
+    batch = np.zeros((1000, 2), np.float32)
+    whole = CapturedRequest("m", served(1), "id", 1, {"x": batch[3:4]}, {"y": batch[3:4]})
+    kept = whole.owned()
+    assert all(array.base is None for array in (*kept.inputs.values(), *kept.outputs.values()))
+    assert kept.inputs["x"].tolist() == [[0, 0]]
+    assert kept.size_bytes == whole.size_bytes == OVERHEAD_BYTES + 16
+
+
+def test_captures_of_before_are_removed_by_the_writer(tmp_path: Path) -> None:
+    old = tmp_path / "m" / "1-1-1.parquet"
+    old.parent.mkdir()
+    old.write_bytes(b"")
+    os.utime(old, (1, 1))
+    capture = Capture(tmp_path, 1, KEEP)
+    capture.offer(request("new", 1, served(1)))
+    capture.close()
+    assert (capture.removed, old.exists(), len(tables(tmp_path / "m"))) == (1, False, 1)

@@ -14,6 +14,7 @@ from serving.engine.capture import Capture
 from serving.engine.infer import Engine, contain
 from serving.engine.live import Live
 from serving.engine.residency import Residency, ResidencyLimits
+from serving.engine.retention import Retention
 from serving.engine.runs import RunThreads
 from serving.engine.urgency import Urgency
 from serving.runtime import Arrays
@@ -40,7 +41,7 @@ async def open_engine(world: FakeWorld, folder: Path) -> AsyncIterator[Engine]:
         residency = Residency(world, ResidencyLimits(100, 10), contain, runs)
         live = Live(residency)
         live.adopt(entry(1, {1: 100}, [served(1)]))
-        capture = Capture(folder, 1)
+        capture = Capture(folder, 1, Retention(mib=100, days=1))
         yield Engine(live, residency, capture, Backlog(MIB))
         capture.close()
         await residency.close()
@@ -60,6 +61,7 @@ def test_an_answer_names_what_made_it_and_is_captured(world: FakeWorld, tmp_path
             answer = await engine.infer(slot, "id-1", X)
             assert answer.outputs["y"].tolist() == [[3, 6]]
             assert (answer.slot, answer.request_id) == (slot, "id-1")
+            assert answer.compute_ns > 0
             assert slot.holders == 0
         assert len(list((tmp_path / "m").glob("*.parquet"))) == 1
 
