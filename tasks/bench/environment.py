@@ -32,11 +32,10 @@ _FLAG = re.compile(r"^(avx\d*|avx512\w*|avx_\w+|avx10\w*|amx_\w+|fma|f16c|sse4_2
 def environment() -> Environment:
     """Describe this machine and the installed libraries; imports none of them."""
     processor = _processor()
-    flags = processor.get("flags") or processor.get("Features") or ""
     return Environment(
         cpu_model=processor.get("model name") or platform.processor() or platform.machine(),
         cpu_count=os.cpu_count() or 1,
-        cpu_flags=tuple(sorted(flag for flag in set(flags.split()) if _FLAG.match(flag))),
+        cpu_flags=cpu_flags(),
         memory_mib=psutil.virtual_memory().total // 2**20,
         gpu=_gpu(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -44,6 +43,13 @@ def environment() -> Environment:
         libraries=tool_versions(),
         energy=energy_source(),
     )
+
+
+def cpu_flags() -> tuple[str, ...]:
+    """Return this processor's flags that decide which kernels a library picks, sorted."""
+    processor = _processor()
+    flags = processor.get("flags") or processor.get("Features") or ""
+    return tuple(sorted(filter(_FLAG.match, set(flags.split()))))
 
 
 def tool_versions() -> dict[str, str]:

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from registry.errors import CandidateError
 from tasks.optimizer.lifting import put_module
+from tasks.optimizer.weight_range import largest_weight
 
 Layer = nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.Linear
 
@@ -42,12 +43,18 @@ class QuantizedLayer(nn.Module):
     weight_scale: Tensor
     weight_zero: Tensor
 
-    def __init__(self, calibrated: Any, lowest: float) -> None:  # noqa: ANN401  ModelOpt makes its classes as it goes
+    def __init__(
+        self,
+        calibrated: Any,  # noqa: ANN401  ModelOpt makes its classes as it goes
+        lowest: float,
+        largest_weight: int,
+    ) -> None:
         """Take weights and ranges of a layer that ModelOpt has calibrated.
 
         Args:
             calibrated: ModelOpt's layer.
             lowest: the smallest input that it saw; with none below 0, all 8 bits are for the others.
+            largest_weight: the magnitude that the largest weight of a channel gets.
         """
         super().__init__()
         self._kind = next(kind for kind in _COMPUTE if isinstance(calibrated, kind))
@@ -55,7 +62,7 @@ class QuantizedLayer(nn.Module):
         self.input_scale = max(float(calibrated.input_quantizer.amax.detach()) / self._input_range[1], _LEAST_SCALE)
         self._axis = channel_axis(self._kind)
         weight = calibrated.weight.detach()
-        scale = (calibrated.weight_quantizer.amax.detach().reshape(-1) / _INT8[1]).clamp_min(_LEAST_SCALE)
+        scale = (calibrated.weight_quantizer.amax.detach().reshape(-1) / largest_weight).clamp_min(_LEAST_SCALE)
         zero = torch.zeros(len(scale), dtype=torch.int64)
         self.register_buffer("weight", operators.quantize_per_channel(weight, scale, zero, self._axis, *_INT8))
         self.register_buffer("weight_scale", scale)
@@ -152,20 +159,23 @@ def smoothable_layers(module: fx.GraphModule) -> dict[str, str]:
     return found
 
 
-def put_quantized_layers(module: fx.GraphModule, calibrated: nn.Module, lowest: Mapping[str, float]) -> int:
+def put_quantized_layers(
+    module: fx.GraphModule, calibrated: nn.Module, lowest: Mapping[str, float], *, reduce_range: bool
+) -> int:
     """Put plain quantized layers into a module, one for each that is calibrated in its twin; return how many.
 
     Args:
         module: changed in place.
         calibrated: what ModelOpt made of a copy.
         lowest: the smallest inputs of the copy's layers, by path.
+        reduce_range: weights of 7 bits.
     """
     norms = smoothable_layers(module)
     quantized = 0
     for path, layer in list(calibrated.named_modules()):
         quantizer = getattr(layer, "input_quantizer", None)
         if isinstance(layer, Layer) and quantizer is not None and quantizer.is_enabled:
-            put_module(module, path, QuantizedLayer(layer, lowest[path]))
+            put_module(module, path, QuantizedLayer(layer, lowest[path], largest_weight(reduce_range=reduce_range)))
             if quantizer.pre_quant_scale is not None:
                 _scale(module.get_submodule(norms[path]), quantizer.pre_quant_scale)
             quantized += 1

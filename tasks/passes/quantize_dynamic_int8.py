@@ -10,6 +10,7 @@ from registry.plugins import knob
 from registry.records.model import ArtifactFormat
 from tasks.optimizer.base import Artifact, Pass, PassContext, Stage
 from tasks.optimizer.onnx_preparation import quantize_graph
+from tasks.optimizer.weight_range import reduce_range_knob
 
 _OPERATORS = ("MatMul", "Attention", "LSTM")
 _MADE = frozenset({"MatMulInteger", "QAttention", "DynamicQuantizeLSTM"})
@@ -33,6 +34,7 @@ class QuantizeDynamicInt8(Pass):
     per_channel: bool = knob(
         False, search=(False, True), description="A scale for each output channel of a weight, or one for the weight."
     )
+    reduce_range: bool = reduce_range_knob()
     excluded_layers: tuple[str, ...] = Field(
         default=(), description="Layers that stay in float: names of ONNX nodes or paths of modules."
     )
@@ -51,7 +53,7 @@ class QuantizeDynamicInt8(Pass):
             target,
             op_types_to_quantize=list(_OPERATORS),
             per_channel=self.per_channel,
-            reduce_range=False,
+            reduce_range=self.reduce_range,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=excluded,
         )

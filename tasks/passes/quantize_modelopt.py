@@ -24,6 +24,7 @@ from tasks.optimizer.modelopt_layers import (
     smoothable_layers,
 )
 from tasks.optimizer.onnx_export import write_onnx
+from tasks.optimizer.weight_range import reduce_range_knob
 
 _SMOOTHING = 0.5
 """How much of the activations' range moves into the weights: the paper's choice; ModelOpt's own default is all."""
@@ -49,6 +50,7 @@ class QuantizeModelOpt(Pass):
     algorithm: Literal["max", "smoothquant"] = knob(
         "max", search=("max", "smoothquant"), description="How ranges are found: the largest value, or SmoothQuant."
     )
+    reduce_range: bool = reduce_range_knob()
     samples: int = Field(default=512, ge=1, description="Calibration samples that are looked at.")
     excluded_layers: tuple[str, ...] = Field(default=(), description="Layers that stay in float: paths of modules.")
 
@@ -85,7 +87,7 @@ class QuantizeModelOpt(Pass):
         )
         twins = [self._calibrated(module, batches, names, how) for names, how in ways if names]
         for twin, lowest in twins:
-            put_quantized_layers(module, twin, lowest)
+            put_quantized_layers(module, twin, lowest, reduce_range=self.reduce_range)
 
     def _calibrated(
         self, module: fx.GraphModule, batches: list[list[Tensor]], layers: set[str], algorithm: str | dict[str, Any]

@@ -18,6 +18,7 @@ from tasks.optimizer.calibration import calibration_batches
 from tasks.optimizer.lifting import export_again, lift
 from tasks.optimizer.modelopt_layers import check_layers, int8_quantizers, lowest_inputs, put_quantized_layers
 from tasks.optimizer.onnx_export import write_onnx
+from tasks.optimizer.weight_range import reduce_range_knob
 
 
 class QuantizeModelOptAuto(Pass):
@@ -42,6 +43,7 @@ class QuantizeModelOptAuto(Pass):
         search=(9.0, 10.0, 12.0),
         description="Mean bits of a weight; float counts as 16, so from 8 (all int8) on.",
     )
+    reduce_range: bool = reduce_range_knob()
     samples: int = Field(default=512, ge=1, description="Calibration samples that are looked at.")
     excluded_layers: tuple[str, ...] = Field(default=(), description="Layers that stay in float: paths of modules.")
 
@@ -62,7 +64,7 @@ class QuantizeModelOptAuto(Pass):
         twin = copy.deepcopy(module)
         with lowest_inputs(twin) as lowest:
             calibrated = self._search(twin, tensors, _projected(module, tensors, context.seed))
-        quantized = put_quantized_layers(module, calibrated, lowest)
+        quantized = put_quantized_layers(module, calibrated, lowest, reduce_range=self.reduce_range)
         if quantized in (0, len(lowest)):
             which = "every" if quantized else "no"
             raise CandidateError(f"at {self.effective_bits} bits {which} layer is int8, so there is nothing to choose")

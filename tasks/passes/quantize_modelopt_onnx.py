@@ -8,6 +8,8 @@ from typing import ClassVar, Literal
 
 import modelopt.onnx.quantization as moq
 import numpy as np
+import onnx
+from onnx import numpy_helper
 from onnxruntime.quantization import calibrate, qdq_quantizer
 from onnxruntime.quantization.base_quantizer import BaseQuantizer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
@@ -20,6 +22,7 @@ from serving.runtime import Arrays
 from tasks.optimizer.base import Artifact, Pass, PassContext, Stage
 from tasks.optimizer.calibration import calibration_batches
 from tasks.optimizer.onnx_preparation import quantize_graph
+from tasks.optimizer.weight_range import LARGEST, LARGEST_REDUCED, reduce_range_knob
 
 _PATCHED = (
     calibrate,
@@ -50,6 +53,7 @@ class QuantizeModelOptOnnx(Pass):
     calibrate: Literal["max", "entropy"] = knob(
         "max", search=("max", "entropy"), description="How ranges follow from the calibration set."
     )
+    reduce_range: bool = reduce_range_knob()
     samples: int = Field(
         default=32, ge=1, description="Calibration samples that are looked at; entropy holds the activations of all."
     )
@@ -70,6 +74,8 @@ class QuantizeModelOptOnnx(Pass):
             try:
                 with _onnxruntime_restored():
                     self._quantize(prepared, target, excluded, batches)
+                if self.reduce_range:
+                    _widen_steps(target, LARGEST / LARGEST_REDUCED)
             except (AssertionError, KeyError, RuntimeError, ValueError) as error:
                 raise CandidateError(f"ModelOpt cannot quantize this graph: {error!r}") from error
 
@@ -89,6 +95,17 @@ class QuantizeModelOptOnnx(Pass):
             output_path=str(target),
             log_level="WARNING",
         )
+
+
+def _widen_steps(file: Path, factor: float) -> None:
+    """Let the int8 values of all weights be so many times smaller; the graph holds the weights as floats still."""
+    model = onnx.load(file)
+    stored = {initializer.name: initializer for initializer in model.graph.initializer}
+    rounded = (node.input for node in model.graph.node if node.op_type == "QuantizeLinear")
+    for scale in {names[1] for names in rounded if names[0] in stored}:
+        wider = numpy_helper.to_array(stored[scale]) * np.float32(factor)
+        stored[scale].CopyFrom(numpy_helper.from_array(wider, scale))
+    onnx.save(model, file)
 
 
 @contextmanager

@@ -5,7 +5,11 @@ from typing import ClassVar, Literal
 
 import nncf
 import openvino
-from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, AdvancedSmoothQuantParameters
+from nncf.quantization.advanced_parameters import (
+    AdvancedQuantizationParameters,
+    AdvancedSmoothQuantParameters,
+    OverflowFix,
+)
 from pydantic import Field
 
 from registry.errors import CandidateError
@@ -14,6 +18,7 @@ from registry.records.model import ArtifactFormat
 from tasks.optimizer.base import Artifact, Pass, PassContext, Stage
 from tasks.optimizer.calibration import calibration_batches
 from tasks.optimizer.openvino_ir import nodes_of_layers, read_ir, stored_weight, write_ir
+from tasks.optimizer.weight_range import reduce_range_knob
 
 _PRESETS = {"performance": nncf.QuantizationPreset.PERFORMANCE, "mixed": nncf.QuantizationPreset.MIXED}
 
@@ -48,6 +53,7 @@ class QuantizeNncf(Pass):
     smooth_quant_alpha: float = Field(
         default=-1, ge=-1, le=1, description="How far outliers move into weights, for transformers; -1: not at all."
     )
+    reduce_range: bool = reduce_range_knob()
     samples: int = Field(default=256, ge=1, description="Calibration samples that are looked at.")
     excluded_layers: tuple[str, ...] = Field(
         default=(), description="Layers that stay in float: names of ONNX nodes or paths of modules."
@@ -74,7 +80,8 @@ class QuantizeNncf(Pass):
                 fast_bias_correction=self.fast_bias_correction,
                 ignored_scope=nncf.IgnoredScope(names=excluded, validate=False),
                 advanced_parameters=AdvancedQuantizationParameters(
-                    smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=self.smooth_quant_alpha)
+                    overflow_fix=OverflowFix.ENABLE if self.reduce_range else OverflowFix.DISABLE,
+                    smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=self.smooth_quant_alpha),
                 ),
             )
         except (nncf.InternalError, nncf.UnsupportedModelError, nncf.ValidationError, RuntimeError) as error:

@@ -23,6 +23,7 @@ from registry.records.model import ArtifactFormat
 from tasks.optimizer.base import Artifact, Pass, PassContext, Stage
 from tasks.optimizer.calibration import calibration_batches
 from tasks.optimizer.onnx_preparation import quantize_graph
+from tasks.optimizer.weight_range import reduce_range_knob
 
 _METHODS = {
     "minmax": CalibrationMethod.MinMax,
@@ -79,6 +80,7 @@ class QuantizeStaticInt8(Pass):
     per_channel: bool = knob(
         True, search=(True, False), description="A scale for each output channel of a weight, or one for the weight."
     )
+    reduce_range: bool = reduce_range_knob()
     samples: int = Field(default=512, ge=1, description="Calibration samples that are looked at, at most.")
     excluded_layers: tuple[str, ...] = Field(
         default=(), description="Layers that stay in float: names of ONNX nodes or paths of modules."
@@ -118,7 +120,7 @@ class QuantizeStaticInt8(Pass):
         quantizer = QDQQuantizer(
             onnx.load(prepared),
             per_channel=self.per_channel,
-            reduce_range=False,
+            reduce_range=self.reduce_range,
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QUInt8,
             tensors_range=ranges,

@@ -43,13 +43,13 @@ def lifted(module: nn.Module, x: Tensor) -> fx.GraphModule:
     return lift(torch.export.export(module.eval(), (x,), dynamic_shapes=({0: Dim("batch")},))).module
 
 
-def quantized(module: fx.GraphModule, x: Tensor, algorithm: object = "max") -> nn.Module:
+def quantized(module: fx.GraphModule, x: Tensor, algorithm: object = "max", *, reduce_range: bool = False) -> nn.Module:
     """Quantize a module in place and return what ModelOpt made of its copy."""
     configuration = {"quant_cfg": int8_quantizers(), "algorithm": algorithm}
     twin = copy.deepcopy(module)
     with torch.no_grad(), lowest_inputs(twin) as lowest:
         calibrated: nn.Module = mtq.quantize(twin, configuration, lambda net: net(x))
-    put_quantized_layers(module, calibrated, lowest)
+    put_quantized_layers(module, calibrated, lowest, reduce_range=reduce_range)
     return calibrated
 
 
@@ -65,6 +65,18 @@ def test_a_layer_computes_what_modelopt_simulates(kind: str) -> None:
     torch.testing.assert_close(module(x)[0], calibrated(x)[0])
     wanted = layer(x)
     assert 0 < (module(x)[0] - wanted).abs().max() < 0.05 * wanted.std()
+
+
+@pytest.mark.parametrize(("reduce_range", "largest"), [(False, 127), (True, 63)])
+def test_weights_of_a_reduced_range_have_seven_bits(reduce_range: bool, largest: int) -> None:
+    layer, shape = KINDS["linear"]
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    module = lifted(nn.Sequential(layer), x)
+    quantized(module, x, reduce_range=reduce_range)
+    replaced = module.get_submodule("0")
+    assert isinstance(replaced, QuantizedLayer)
+    assert replaced.weight.abs().max() == largest
+    assert (module(x)[0] - layer(x)).abs().max() < 0.05 * layer(x).std()
 
 
 def test_inputs_that_are_never_negative_are_rounded_twice_as_finely() -> None:

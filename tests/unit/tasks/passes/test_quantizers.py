@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import openvino
 import pytest
+from onnx import numpy_helper
 
 from registry.records.model import PluginConfig
 from tasks.optimizer.base import Artifact, PassContext, build_pass
@@ -81,3 +82,25 @@ def test_products_alone_leave_the_rest_in_float(encoder: Artifact, tmp_path: Pat
     every = kinds(quantized("quantize_static_int8", encoder, tmp_path / "all"))
     products = kinds(quantized("quantize_static_int8", encoder, tmp_path / "products", operators="products"))
     assert 0 < products["QuantizeLinear"] < every["QuantizeLinear"]
+
+
+@pytest.mark.parametrize("name", ["quantize_static_int8", "quantize_dynamic_int8", "quantize_modelopt_onnx"])
+def test_weights_of_a_reduced_range_have_seven_bits(name: str, encoder: Artifact, tmp_path: Path) -> None:
+    seven = largest_int8_weight(quantized(name, encoder, tmp_path / "seven", reduce_range=True))
+    eight = largest_int8_weight(quantized(name, encoder, tmp_path / "eight", reduce_range=False))
+    assert 60 < seven <= 64
+    assert 120 < eight <= 128
+
+
+def largest_int8_weight(artifact: Artifact) -> float:
+    """The largest magnitude of an int8 weight, stored as such or as a float that the graph rounds when it is loaded."""
+    graph = onnx.load(artifact.file).graph
+    stored = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    found = [abs(array.astype(int)).max() for array in stored.values() if array.dtype == np.int8 and array.ndim > 1]
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear" and node.input[0] in stored:
+            scale = stored[node.input[1]]
+            axis = next((one.i for one in node.attribute if one.name == "axis"), 1)
+            weight = np.moveaxis(stored[node.input[0]], axis, -1) if scale.size > 1 else stored[node.input[0]]
+            found.append(np.abs(weight / scale.reshape(-1)).max())
+    return float(max(found))
