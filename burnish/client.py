@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,7 @@ from burnish.replies import (
     Model,
     Models,
     Optimization,
+    Policy,
     Prediction,
     Release,
     Status,
@@ -188,6 +190,27 @@ class Client:
         """
         body = {"expected_generation": expected_generation, "reason": reason}
         return _release(self._control.post(f"/v1/models/{quote(model, safe='')}/rollback", body))
+
+    def policy(self, model: str) -> tuple[int, Policy]:
+        """Return the route's generation (0: nothing is live) and how the model is served."""
+        found = self._control.get(f"/v1/models/{quote(model, safe='')}/policy")
+        return found["generation"], Policy(**found["policy"])
+
+    def set_policy(
+        self, model: str, policy: Policy, *, expected_generation: int | None = None, reason: str = ""
+    ) -> Release:
+        """Serve a live model by another policy."""
+        body = {"policy": asdict(policy), "expected_generation": expected_generation, "reason": reason}
+        return _release(self._control.put(f"/v1/models/{quote(model, safe='')}/policy", body))
+
+    def set_shadow(self, model: str, version: int, percent: float = 100, *, reason: str = "") -> Release:
+        """Let a version that is not live compute a share of the requests after they were answered."""
+        body = {"shadow": {"version": version, "percent": percent}, "reason": reason}
+        return _release(self._control.put(f"/v1/models/{quote(model, safe='')}/shadow", body))
+
+    def end_shadow(self, model: str, *, reason: str = "") -> Release:
+        """Let no version shadow a model any more."""
+        return _release(self._control.delete(f"/v1/models/{quote(model, safe='')}/shadow", {"reason": reason}))
 
     def predict(self, model: str, inputs: Mapping[str, Any], version: int | None = None) -> Prediction:
         """Ask a model: NumPy arrays by input name, or nested lists, which take the model's datatypes.

@@ -56,7 +56,27 @@ class Remote:
             InputError: the remote side says that the call must change.
             RemoteError: it refuses or fails.
         """
-        request = self._http.build_request("POST", path, json=dict(body))
+        return self._change(self._http.build_request("POST", path, json=dict(body)))
+
+    def put(self, path: str, body: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        """Put JSON and return the JSON answered; only a connection that was refused is tried again.
+
+        Raises:
+            InputError: the remote side says that the call must change.
+            RemoteError: it refuses or fails.
+        """
+        return self._change(self._http.build_request("PUT", path, json=dict(body)))
+
+    def delete(self, path: str, params: Mapping[str, str]) -> Any:  # noqa: ANN401
+        """Delete what is at a path and return the JSON answered; only a connection that was refused is tried again.
+
+        Raises:
+            InputError: the remote side says that the call must change.
+            RemoteError: it refuses or fails.
+        """
+        return self._change(self._http.build_request("DELETE", path, params=dict(params)))
+
+    def _change(self, request: httpx.Request) -> Any:  # noqa: ANN401
         for pause in _PAUSES_S:
             try:
                 return self._json(self._send(request))

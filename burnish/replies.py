@@ -224,6 +224,17 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Policy:
+    """How the engine serves a model, whichever version answers."""
+
+    latency_objective_ms: float | None = None
+    max_waiting: int | None = None
+    pinned: bool = False
+    cache_mib: int = 0
+    non_finite: str = "refuse"
+
+
+@dataclass(frozen=True)
 class FlowRun:
     """A flow run that was started in Prefect."""
 

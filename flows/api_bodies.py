@@ -8,7 +8,7 @@ from registry.records.base import Digest, Record, VersionNumber
 from registry.records.model import ModelVersion, ServedVersion
 from registry.records.observation import DriftReport
 from registry.records.optimization import OptimizationConfig
-from registry.records.release import OptimizationStatus, Route
+from registry.records.release import OptimizationStatus, Route, ServingPolicy, Shadow
 
 
 class Uploaded(BaseModel):
@@ -38,6 +38,29 @@ class PromoteBody(Record):
 class RollbackBody(Record):
     """Why the route goes back."""
 
+    expected_generation: int | None = Field(default=None, ge=0, description="Refuse if the route is another by now.")
+    reason: str = Field(default="", max_length=1000)
+
+
+class PolicyBody(Record):
+    """How a model shall be served, and why."""
+
+    policy: ServingPolicy
+    expected_generation: int | None = Field(default=None, ge=0, description="Refuse if the route is another by now.")
+    reason: str = Field(default="", max_length=1000)
+
+
+class PolicyView(Record):
+    """How a model is served, and since which generation it may be so."""
+
+    generation: int = Field(description="Of the route; 0: nothing is live.")
+    policy: ServingPolicy
+
+
+class ShadowBody(Record):
+    """Which version shall compute answered requests again, and why."""
+
+    shadow: Shadow
     expected_generation: int | None = Field(default=None, ge=0, description="Refuse if the route is another by now.")
     reason: str = Field(default="", max_length=1000)
 

@@ -67,7 +67,7 @@ def version(model: ModelName, number: VersionNumber, platform: Stack) -> ModelVi
 
 @router.get("/{model}/history")
 def history(model: ModelName, platform: Stack) -> tuple[ReleaseEvent, ...]:
-    """Return every promotion and rollback of a model."""
+    """Return every change of a model's route."""
     platform.require_model(model)
     return platform.ledger.history(model)
 

@@ -1,12 +1,12 @@
-"""Promote and roll back: ledger, then catalog, then wait for the workers; the mirrors follow by themselves."""
+"""Changes of a route: ledger, then catalog, then wait for the workers; the mirrors follow by themselves."""
 
 from fastapi import APIRouter
 
 from flows import releases
-from flows.api_bodies import PromoteBody, ReleaseView, RollbackBody
+from flows.api_bodies import PolicyBody, PolicyView, PromoteBody, ReleaseView, RollbackBody, ShadowBody
 from flows.api_platform import Platform, Stack
 from registry.records.base import ModelName
-from registry.records.release import Route
+from registry.records.release import Route, ServingPolicy
 
 router = APIRouter(tags=["releases"])
 
@@ -39,6 +39,56 @@ def rollback(model: ModelName, body: RollbackBody, platform: Stack) -> ReleaseVi
         actor=ACTOR,
         reason=body.reason,
         expected_generation=body.expected_generation,
+    )
+    return _released(platform, route)
+
+
+@router.get("/models/{model}/policy")
+def policy(model: ModelName, platform: Stack) -> PolicyView:
+    """Return how a model is served."""
+    platform.require_model(model)
+    route = platform.ledger.route(model)
+    if route is None:
+        return PolicyView(generation=0, policy=ServingPolicy())
+    return PolicyView(generation=route.generation, policy=route.policy)
+
+
+@router.put("/models/{model}/policy")
+def set_policy(model: ModelName, body: PolicyBody, platform: Stack) -> ReleaseView:
+    """Serve a live model by another policy."""
+    route = releases.set_policy(
+        platform.ledger,
+        platform.settings.catalog_folder,
+        model,
+        body.policy,
+        actor=ACTOR,
+        reason=body.reason,
+        expected_generation=body.expected_generation,
+    )
+    return _released(platform, route)
+
+
+@router.put("/models/{model}/shadow")
+def set_shadow(model: ModelName, body: ShadowBody, platform: Stack) -> ReleaseView:
+    """Let a version that is not live compute a share of the requests after they were answered."""
+    _admit(platform, model, body.shadow.version)
+    route = releases.set_shadow(
+        platform.ledger,
+        platform.settings.catalog_folder,
+        model,
+        body.shadow,
+        actor=ACTOR,
+        reason=body.reason,
+        expected_generation=body.expected_generation,
+    )
+    return _released(platform, route)
+
+
+@router.delete("/models/{model}/shadow")
+def end_shadow(model: ModelName, platform: Stack, reason: str = "") -> ReleaseView:
+    """Let no version shadow a model any more."""
+    route = releases.set_shadow(
+        platform.ledger, platform.settings.catalog_folder, model, None, actor=ACTOR, reason=reason
     )
     return _released(platform, route)
 

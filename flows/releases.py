@@ -6,7 +6,7 @@ from pathlib import Path
 from registry.errors import InputError, RegistryError, TransientError
 from registry.file_lock import file_lock
 from registry.ledger.ledger import Ledger
-from registry.records.release import CatalogEntry, Route
+from registry.records.release import CatalogEntry, Route, ServingPolicy, Shadow
 from registry.store.base import CHAMPION, ModelStore
 from serving.engine.catalog import SUFFIX, read_entry, write_entry
 
@@ -52,6 +52,51 @@ def rollback(
         TransientError: the ledger cannot be reached.
     """
     route = ledger.rollback(model, actor=actor, reason=reason, expected_generation=expected_generation)
+    publish(ledger, catalog_folder, model)
+    return route
+
+
+def set_policy(
+    ledger: Ledger,
+    catalog_folder: Path,
+    model: str,
+    policy: ServingPolicy,
+    *,
+    actor: str,
+    reason: str,
+    expected_generation: int | None = None,
+) -> Route:
+    """Serve a model by another policy, in the ledger and in the catalog.
+
+    Raises:
+        ModelNotFound: nothing of the model is live.
+        VersionConflict: the route's generation is not the expected one.
+        TransientError: the ledger cannot be reached.
+    """
+    route = ledger.set_policy(model, policy, actor=actor, reason=reason, expected_generation=expected_generation)
+    publish(ledger, catalog_folder, model)
+    return route
+
+
+def set_shadow(
+    ledger: Ledger,
+    catalog_folder: Path,
+    model: str,
+    shadow: Shadow | None,
+    *,
+    actor: str,
+    reason: str,
+    expected_generation: int | None = None,
+) -> Route:
+    """Set or, with None, end a model's shadow, in the ledger and in the catalog.
+
+    Raises:
+        ModelNotFound: nothing of the model is live, or the version is not admitted.
+        VersionConflict: the route's generation is not the expected one.
+        InputError: the version is live.
+        TransientError: the ledger cannot be reached.
+    """
+    route = ledger.set_shadow(model, shadow, actor=actor, reason=reason, expected_generation=expected_generation)
     publish(ledger, catalog_folder, model)
     return route
 
@@ -144,6 +189,8 @@ def _entry(ledger: Ledger, model: str) -> CatalogEntry:
         generation=route.generation if route else 0,
         split=route.split if route else None,
         versions=ledger.served(model),
+        policy=route.policy if route else ServingPolicy(),
+        shadow=route.shadow if route else None,
     )
 
 

@@ -34,6 +34,8 @@ COMMANDS = {
     "predict": Entry("burnish.cli.predict:predict", "Ask a live model."),
     "promote": Entry("burnish.cli.release:promote", "Make a version the champion."),
     "rollback": Entry("burnish.cli.release:rollback", "Return a model to its previous champion."),
+    "policy": Entry("burnish.cli.serving:policy", "Say or change how a model is served."),
+    "shadow": Entry("burnish.cli.serving:shadow", "Let a version compute answered requests again, or end it."),
     "monitor": Entry("burnish.cli.watch:monitor", "Make a drift report of a model now."),
     "retrain": Entry("burnish.cli.watch:retrain", "Retrain a model now."),
     "build": Entry("burnish.cli.build:build", "Build the Bento of a version."),

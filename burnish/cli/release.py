@@ -37,7 +37,7 @@ def promote(name: str, version: int, expected: int | None, reason: str, as_json:
                     *at, name, version, actor="CLI", reason=reason, expected_generation=expected
                 ),
             )
-    _write(release, as_json=as_json)
+    write_release(release, f"version {release.champion} is the champion", as_json=as_json)
 
 
 @click.command()
@@ -58,7 +58,7 @@ def rollback(name: str, expected: int | None, reason: str, as_json: bool) -> Non
                     *at, name, actor="CLI", reason=reason, expected_generation=expected
                 ),
             )
-    _write(release, as_json=as_json)
+    write_release(release, f"version {release.champion} is the champion", as_json=as_json)
 
 
 def _on_ledger(client: Client, unreachable: RemoteUnreachable, change: Callable[..., Any]) -> Release:
@@ -80,11 +80,12 @@ def _on_ledger(client: Client, unreachable: RemoteUnreachable, change: Callable[
     return Release(route.model, route.champion, route.generation, acknowledged=(), pending=workers)
 
 
-def _write(release: Release, *, as_json: bool) -> None:
+def write_release(release: Release, what: str, *, as_json: bool) -> None:
+    """Write what changed of a route, and which workers have not confirmed it."""
     if as_json:
         write_json(asdict(release))
         return
-    click.echo(f"{release.model}: version {release.champion} is the champion, generation {release.generation}")
+    click.echo(f"{release.model}: {what}, generation {release.generation}")
     if release.pending:
         waiting = ", ".join(map(str, release.pending))
         click.echo(f"not confirmed yet by the engine's workers {waiting}; they take it from the catalog", err=True)

@@ -12,7 +12,15 @@ from registry.ledger.database import Database
 from registry.ledger.tables import DRIFT_REPORTS, FEEDBACK, OPTIMIZATIONS, SERVED_VERSIONS
 from registry.records.model import ServedVersion
 from registry.records.observation import DriftReport
-from registry.records.release import Feedback, OptimizationStatus, ReleaseAction, ReleaseEvent, Route
+from registry.records.release import (
+    Feedback,
+    OptimizationStatus,
+    ReleaseAction,
+    ReleaseEvent,
+    Route,
+    ServingPolicy,
+    Shadow,
+)
 
 
 class Ledger:
@@ -121,6 +129,33 @@ class Ledger:
         with self._database.write() as connection:
             change = routes.Change(model, ReleaseAction.ROLLBACK, actor, reason, expected_generation)
             return routes.roll_back(connection, change)
+
+    def set_policy(
+        self, model: str, policy: ServingPolicy, *, actor: str, reason: str, expected_generation: int | None = None
+    ) -> Route:
+        """Serve a model by another policy; where it has it already, nothing changes.
+
+        Raises:
+            ModelNotFound: nothing of the model is live.
+            VersionConflict: the generation is not the expected one.
+        """
+        with self._database.write() as connection:
+            change = routes.Change(model, ReleaseAction.POLICY, actor, reason, expected_generation)
+            return routes.set_policy(connection, policy, change)
+
+    def set_shadow(
+        self, model: str, shadow: Shadow | None, *, actor: str, reason: str, expected_generation: int | None = None
+    ) -> Route:
+        """Let an admitted version compute answered requests again, or with None no version any more.
+
+        Raises:
+            ModelNotFound: nothing of the model is live, or the version is not admitted.
+            VersionConflict: the generation is not the expected one.
+            InputError: the version is live.
+        """
+        with self._database.write() as connection:
+            change = routes.Change(model, ReleaseAction.SHADOW, actor, reason, expected_generation)
+            return routes.set_shadow(connection, shadow, change)
 
     def save_optimization(self, status: OptimizationStatus) -> None:
         """Keep what is known of an optimization, over what was known before."""

@@ -52,6 +52,8 @@ ROUTES = Table(
     Column("generation", Integer, nullable=False),
     Column("champion", Integer, nullable=False),
     Column("split", JSON, nullable=False),
+    Column("policy", JSON, nullable=False, server_default="{}"),
+    Column("shadow", JSON(none_as_null=True), nullable=True),
     Column("updated_at", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("model", name="pk_routes"),
     ForeignKeyConstraint(
@@ -69,6 +71,8 @@ RELEASE_EVENTS = Table(
     Column("action", String(16), nullable=False),
     Column("champion", Integer, nullable=False),
     Column("previous", Integer, nullable=True),
+    Column("policy", JSON, nullable=False, server_default="{}"),
+    Column("shadow", JSON(none_as_null=True), nullable=True),
     Column("actor", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("at", UtcDateTime, nullable=False),

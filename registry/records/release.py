@@ -55,12 +55,14 @@ class Shadow(Record):
 
 
 class Route(Record):
-    """What serves one model now. A promotion replaces it and adds one to the generation."""
+    """What serves one model now, and how. Every change replaces it and adds one to the generation."""
 
     model: ModelName
     generation: int = Field(ge=1)
     champion: VersionNumber
     split: TrafficSplit
+    policy: ServingPolicy = ServingPolicy()
+    shadow: Shadow | None = None
     updated_at: datetime
 
 
@@ -69,16 +71,20 @@ class ReleaseAction(StrEnum):
 
     PROMOTE = "promote"
     ROLLBACK = "rollback"
+    POLICY = "policy"
+    SHADOW = "shadow"
 
 
 class ReleaseEvent(Record):
-    """One change of a route, as kept in the ledger's history."""
+    """One change of a route, as kept in the ledger's history; policy and shadow are those from then on."""
 
     model: ModelName
     generation: int = Field(ge=1)
     action: ReleaseAction
     champion: VersionNumber
     previous: VersionNumber | None
+    policy: ServingPolicy = ServingPolicy()
+    shadow: Shadow | None = None
     actor: str
     reason: str
     at: datetime

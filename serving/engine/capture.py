@@ -95,6 +95,11 @@ class Capture:
         """What waits to be written."""
         return self._pending_bytes
 
+    @property
+    def folder(self) -> Path:
+        """Where captured requests are."""
+        return self._folder
+
     def wants(self, request_id: str) -> bool:
         """True if this request is among those sampled."""
         return sampled(request_id, self._rate)

@@ -10,9 +10,13 @@ from serving.engine.backlog import Backlog
 from serving.engine.capture import Capture, CapturedRequest
 from serving.engine.live import Live
 from serving.engine.residency import Residency, Slot
+from serving.engine.shadow import Answered, ShadowTraffic
 from serving.engine.statistics import BACKEND, CANCELED, REJECTED, Timing
 from serving.engine.urgency import ROUTINE, Urgency
 from serving.runtime import Arrays
+
+_BACKGROUND = Urgency(priority=2**32)
+"""Behind every request that somebody waits for."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,6 +42,7 @@ class Engine:
         self._live = live
         self._residency = residency
         self._capture = capture
+        self.shadow = ShadowTraffic(self._compute_again, self._has_room, capture.folder)
         self._backlog = backlog
 
     def route(self, model: str, version: int | None, unit_id: str) -> Slot:
@@ -135,9 +140,26 @@ class Engine:
         slot.statistics.answered(rows, took)
         if self._capture.wants(request_id):
             self._capture.offer(CapturedRequest(slot.model, slot.served, request_id, rows, inputs, outputs))
-        if timing is None:
-            return Answer(slot, request_id, outputs, 0, took)
-        return Answer(slot, request_id, outputs, timing.queue_ns, timing.compute_ns)
+        compute_ns = took if timing is None else timing.compute_ns
+        if slot.shadow is not None:
+            self.shadow.offer(slot.shadow, Answered(slot, request_id, inputs, outputs, compute_ns))
+        return Answer(slot, request_id, outputs, 0 if timing is None else timing.queue_ns, compute_ns)
+
+    def _has_room(self, slot: Slot) -> bool:
+        """True if to compute on this version now is in no primary's way."""
+        return self._backlog.bytes == 0 and self._residency.has_room(slot)
+
+    async def _compute_again(self, slot: Slot, inputs: Arrays) -> tuple[Arrays, int]:
+        """Compute what was answered already, on a version that is the first to make room for others.
+
+        Returns:
+            The outputs, and the nanoseconds of their run.
+        """
+        timing = Timing()
+        outputs = await self._compute(slot, inputs, _BACKGROUND, timing)
+        self._residency.demote(slot)
+        _check_outputs(slot, outputs, slot.plan.rows(inputs))
+        return outputs, timing.compute_ns
 
 
 def _reason(error: BaseException) -> str:

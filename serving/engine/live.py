@@ -4,10 +4,12 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from registry.errors import BurnishError, ModelNotFound, TransientError
 from registry.records.release import CatalogEntry
-from serving.engine.residency import RETRY_SECONDS, Residency, Slot
+from serving.engine.comparison import Comparison
+from serving.engine.residency import RETRY_SECONDS, Residency, ShadowTarget, Slot
 from serving.engine.traffic import choose, favourite
 
 _log = logging.getLogger(__name__)
@@ -29,6 +31,20 @@ class LiveModel:
         """The slots that the split sends traffic to."""
         weights = self.entry.split.weights if self.entry.split else {}
         return {self.slots[version] for version, weight in weights.items() if weight > 0}
+
+    def comparisons(self) -> list[dict[str, Any]]:
+        """What the shadow found under this entry, for each version that it was compared with."""
+        targets = (slot.shadow for slot in self.slots.values() if slot.shadow is not None)
+        found = [target.comparison for target in targets]
+        return [comparison.figures() for comparison in found if comparison.compared or comparison.failed]
+
+    def shadow_of(self, slot: Slot) -> ShadowTarget | None:
+        """Return what computes a version's requests again, with nothing compared yet; None for the shadow itself."""
+        shadow = self.entry.shadow
+        if shadow is None or shadow.version == slot.served.version:
+            return None
+        comparison = Comparison(slot.served.version, shadow.version)
+        return ShadowTarget(self.slots[shadow.version], shadow.percent / 100, comparison)
 
 
 @dataclass(frozen=True)
@@ -89,8 +105,11 @@ class Live:
         """Put an entry in force at once; its versions are loaded on first use."""
         before = self.models.get(entry.model)
         self.models[entry.model] = after = self._bind(entry)
+        same = before is not None and (before.entry.generation, before.entry.shadow) == (entry.generation, entry.shadow)
         for slot in after.slots.values():
             slot.policy = entry.policy
+            if not same or slot.shadow is None:
+                slot.shadow = after.shadow_of(slot)
         self.refusals.pop(entry.model, None)
         self._retire(before, after)
         _log.info("serving %s at generation %s", entry.model, entry.generation)

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from registry.errors import BurnishError, TransientError
+from registry.errors import BurnishError, InputError, TransientError
 from registry.records.model import ServedVersion
 from registry.records.release import ServingPolicy
 from registry.store.base import ArtifactStore
 from serving.engine.batcher import Batcher, BatchLimits, Contain
+from serving.engine.comparison import Comparison
 from serving.engine.runs import RunThreads
 from serving.engine.statistics import Histogram, Statistics
 from serving.engine.tensors import SignaturePlan
@@ -34,6 +35,8 @@ class Slot:
     served: ServedVersion
     policy: ServingPolicy = field(default_factory=ServingPolicy)
     """Of its model; replaced with the model's entry."""
+    shadow: "ShadowTarget | None" = None
+    """What computes its answered requests again; replaced with the model's entry."""
     batcher: Batcher | None = None
     holders: int = 0
     retired: bool = False
@@ -50,6 +53,24 @@ class Slot:
     def __str__(self) -> str:
         """The version as messages name it."""
         return f"{self.model} version {self.served.version}"
+
+
+@dataclass(frozen=True, eq=False)
+class ShadowTarget:
+    """A version that computes a share of another one's requests again, and what came of it."""
+
+    slot: Slot
+    share: float
+    comparison: Comparison
+
+    def check(self, primary: Slot) -> None:
+        """Check that what the primary takes can be given to the shadow.
+
+        Raises:
+            InputError: the two take different inputs.
+        """
+        if self.slot.served.signature.inputs != primary.served.signature.inputs:
+            raise InputError(f"{self.slot} takes other inputs than {primary}, so it cannot be its shadow")
 
 
 @dataclass(frozen=True)
@@ -137,6 +158,16 @@ class Residency:
         """Unload a version if no request holds it; the next request loads it again."""
         if slot.holders == 0:
             self._unload(slot)
+
+    def has_room(self, slot: Slot) -> bool:
+        """True if a version is loaded, or can be without another one being evicted."""
+        free = self._limits.resident_mib * _MIB - self.resident_bytes
+        return slot.batcher is not None or slot.served.artifact.size_bytes <= free
+
+    def demote(self, slot: Slot) -> None:
+        """Let a version be the first to be evicted, however lately it was used."""
+        if slot in self._resident:
+            self._resident.move_to_end(slot, last=False)
 
     async def close(self) -> None:
         """Unload everything."""

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from serving.engine.pair_log import PAIRS_FOLDER
+
 _SECONDS_PER_DAY = 86_400
 _MIB = 2**20
 _AT_ONCE = 100
@@ -51,12 +53,12 @@ def sweep(folder: Path, keep: Retention) -> int:
 
 
 def _files(folder: Path) -> Iterator[_File]:
-    """Yield every captured file, and remove what dead workers left half-written."""
+    """Yield every captured file and every file of pairs, and remove what dead workers left half-written."""
     if not folder.is_dir():
         return
     unfinished = time.time() - _UNFINISHED_SECONDS
-    for model in [path for path in folder.iterdir() if path.is_dir()]:
-        with os.scandir(model) as entries:
+    for place in [path for path in (*folder.iterdir(), *folder.glob(f"*/{PAIRS_FOLDER}")) if path.is_dir()]:
+        with os.scandir(place) as entries:
             for position, entry in enumerate(entries):
                 if position % _AT_ONCE == 0:
                     time.sleep(_PAUSE_SECONDS)

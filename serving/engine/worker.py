@@ -69,6 +69,7 @@ class Worker:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._follower
         await self.live.settled()
+        await self.engine.shadow.close()
         await self.residency.close()
         self._runs.close()
         await asyncio.to_thread(self.capture.close)
@@ -93,6 +94,21 @@ class Worker:
             "models": models,
             "broken": dict(self.catalog.broken),
             "capture": {"written": self.capture.written, "dropped": self.capture.dropped},
+            "shadow": self._shadow(),
+        }
+
+    def _shadow(self) -> dict[str, Any]:
+        """What the shadows found so far, in all and by model; models without a pair are left out."""
+        shadow = self.engine.shadow
+        live = self.live.models
+        models = {name: found for name, model in live.items() if model.entry.shadow and (found := model.comparisons())}
+        return {
+            "compared": shadow.compared,
+            "agreed": shadow.agreed,
+            "shed": shadow.shed,
+            "failed": shadow.failed,
+            "written": shadow.written,
+            "models": models,
         }
 
     async def _follow(self) -> None:

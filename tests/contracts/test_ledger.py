@@ -2,17 +2,21 @@
 
 import multiprocessing
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from registry.errors import InputError, ModelNotFound, RegistryError, VersionConflict
+from registry.ledger import migrations
 from registry.ledger.ledger import Ledger
 from registry.ledger.tables import METADATA
 from registry.records.model import PluginConfig
-from registry.records.release import Feedback, OptimizationState, ReleaseAction
+from registry.records.release import Feedback, OptimizationState, ReleaseAction, ServingPolicy, Shadow
 from tests.drafts import optimization, served
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -54,7 +58,7 @@ def test_processes_that_migrate_at_once_make_the_tables_once(ledger_url: str) ->
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
     with sa.create_engine(ledger_url).connect() as connection:
-        assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars().all() == ["0001"]
+        assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars().all() == ["0002"]
 
 
 def test_the_migrations_make_the_tables_that_the_code_uses(ledger: Ledger, ledger_url: str) -> None:
@@ -141,6 +145,84 @@ def test_nothing_live_cannot_be_rolled_back(digits: Ledger) -> None:
         roll_back(digits)
     with pytest.raises(ModelNotFound):
         digits.rollback("other", actor="ben", reason="")
+
+
+def test_a_change_of_policy_or_shadow_is_a_generation_with_its_event(digits: Ledger) -> None:
+    promote(digits, 1)
+    policy = ServingPolicy(latency_objective_ms=5, pinned=True)
+    route = digits.set_policy("digits", policy, actor="ana", reason="slow", expected_generation=1)
+    assert (route.generation, route.champion, route.policy, route.shadow) == (2, 1, policy, None)
+    shadow = Shadow(version=2, percent=12.5)
+    route = digits.set_shadow("digits", shadow, actor="ben", reason="try")
+    assert (route.generation, route.policy, route.shadow) == (3, policy, shadow)
+    assert digits.route("digits") == route
+    seen = [(event.action.value, event.policy, event.shadow, event.previous) for event in digits.history("digits")]
+    assert seen == [
+        ("promote", ServingPolicy(), None, None),
+        ("policy", policy, None, 1),
+        ("shadow", policy, shadow, 1),
+    ]
+    with pytest.raises(VersionConflict, match="ben changed its shadow"):
+        digits.set_policy("digits", ServingPolicy(), actor="ana", reason="", expected_generation=2)
+    assert digits.set_policy("digits", policy, actor="ana", reason="again").generation == 3, "nothing to change"
+    assert digits.set_shadow("digits", shadow, actor="ana", reason="again").generation == 3
+
+
+def test_releases_keep_the_policy_and_end_the_shadow_that_becomes_champion(digits: Ledger) -> None:
+    promote(digits, 1)
+    policy, shadow = ServingPolicy(cache_mib=3), Shadow(version=2)
+    digits.set_policy("digits", policy, actor="ana", reason="")
+    digits.set_shadow("digits", shadow, actor="ana", reason="")
+    promote(digits, 3)
+    route = digits.route("digits")
+    assert route is not None
+    assert (route.policy, route.shadow) == (policy, shadow)
+    promote(digits, 2)
+    route = digits.route("digits")
+    assert route is not None
+    assert (route.champion, route.policy, route.shadow) == (2, policy, None)
+    digits.set_shadow("digits", Shadow(version=3), actor="ana", reason="")
+    assert roll_back(digits) == 3
+    route = digits.route("digits")
+    assert route is not None
+    assert (route.policy, route.shadow, route.generation) == (policy, None, 7)
+
+
+def test_a_shadow_is_an_admitted_version_that_is_not_live(digits: Ledger) -> None:
+    with pytest.raises(ModelNotFound, match="nothing of 'digits' is live"):
+        digits.set_shadow("digits", Shadow(version=2), actor="ana", reason="")
+    with pytest.raises(ModelNotFound, match="nothing of 'digits' is live"):
+        digits.set_policy("digits", ServingPolicy(), actor="ana", reason="")
+    promote(digits, 1)
+    with pytest.raises(InputError, match="version 1 of 'digits' is live"):
+        digits.set_shadow("digits", Shadow(version=1), actor="ana", reason="")
+    with pytest.raises(ModelNotFound, match=r"version 9 .* admitted: 1, 2, 3"):
+        digits.set_shadow("digits", Shadow(version=9), actor="ana", reason="")
+    assert digits.set_shadow("digits", None, actor="ana", reason="").generation == 1
+    assert len(digits.history("digits")) == 1
+
+
+def test_a_ledger_of_the_first_revision_is_upgraded_and_keeps_its_routes(ledger_url: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    engine = sa.create_engine(ledger_url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for statement in (
+            "INSERT INTO served_versions VALUES ('digits', 1, '{}', '2026-01-01 00:00:00')",
+            "INSERT INTO routes VALUES ('digits', 4, 1, '{\"weights\": {\"1\": 100}}', '2026-01-01 00:00:00')",
+            "INSERT INTO release_events VALUES ('digits', 4, 'promote', 1, NULL, 'ana', '', '2026-01-01 00:00:00')",
+        ):
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    ledger = Ledger(ledger_url)
+    ledger.migrate()
+    route = ledger.route("digits")
+    assert route is not None
+    assert (route.generation, route.policy, route.shadow) == (4, ServingPolicy(), None)
+    assert [(event.policy, event.shadow) for event in ledger.history("digits")] == [(ServingPolicy(), None)]
+    ledger.close()
 
 
 def _promote_together(url: str, version: int, barrier: object, results: "multiprocessing.Queue[str]") -> None:

@@ -43,6 +43,55 @@ def test_promote_and_rollback_reach_ledger_catalog_and_workers(api: TestClient, 
     ]
 
 
+def test_policy_and_shadow_reach_ledger_catalog_and_workers(api: TestClient, stack: FakeStack) -> None:
+    stack.register()
+    stack.register(admit=False)
+    assert api.get("/v1/models/digits/policy").json()["generation"] == 0
+    api.post("/v1/models/digits/promote", json={"version": 1})
+    policy = api.get("/v1/models/digits/policy").json()["policy"] | {"max_waiting": 7}
+    changed = api.put("/v1/models/digits/policy", json={"policy": policy, "expected_generation": 1}).json()
+    assert (changed["route"]["generation"], changed["acknowledged"]) == (2, [0, 1])
+    body = {"shadow": {"version": 2, "percent": 20}, "reason": "look"}
+    assert api.put("/v1/models/digits/shadow", json=body).json()["route"]["generation"] == 3
+    entry = read_entry(stack.platform.settings.catalog_folder / "digits.json")
+    assert (entry.generation, entry.policy.max_waiting) == (3, 7)
+    assert entry.shadow is not None
+    assert (entry.shadow.version, entry.shadow.percent) == (2, 20)
+    ended = api.delete("/v1/models/digits/shadow", params={"reason": "seen"}).json()
+    assert (ended["route"]["generation"], ended["route"]["shadow"]) == (4, None)
+    assert read_entry(stack.platform.settings.catalog_folder / "digits.json").shadow is None
+    events = api.get("/v1/models/digits/history").json()
+    assert [(event["action"], event["reason"]) for event in events[1:]] == [
+        ("policy", ""),
+        ("shadow", "look"),
+        ("shadow", "seen"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("digits/shadow", {"shadow": {"version": 1}}, 422),
+        ("digits/shadow", {"shadow": {"version": 9}}, 404),
+        ("digits/shadow", {"shadow": {"version": 2, "percent": 0}}, 422),
+        ("digits/shadow", {"shadow": {"version": 2}, "expected_generation": 5}, 409),
+        ("digits/policy", {"policy": {"max_waiting": 0}}, 422),
+        ("digits/policy", {"policy": {"maximum": 1}}, 422),
+        ("digits/policy", {"policy": {}, "expected_generation": 5}, 409),
+        ("other/policy", {"policy": {}}, 404),
+    ],
+)
+def test_refused_policy_or_shadow_changes_nothing(
+    api: TestClient, stack: FakeStack, path: str, body: dict[str, object], status: int
+) -> None:
+    stack.register()
+    stack.register()
+    api.post("/v1/models/digits/promote", json={"version": 1})
+    before = stack.platform.ledger.routes()
+    assert api.put(f"/v1/models/{path}", json=body).status_code == status
+    assert stack.platform.ledger.routes() == before
+
+
 def test_promotion_works_with_prefect_and_mlflow_down(api: TestClient, stack: FakeStack) -> None:
     stack.register()
     stack.store.down = stack.prefect.down = True

@@ -82,6 +82,22 @@ def test_promote_rollback_and_what_is_listed(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.usefixtures("up")
+def test_policy_changes_what_is_named_and_shadow_begins_and_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_json(capsys, "promote", "digits", "1")["generation"] == 1
+    assert run_json(capsys, "policy", "digits", "--p99-ms", "5", "--pin")["generation"] == 2
+    assert run_json(capsys, "policy", "digits", "--max-waiting", "9", "--non-finite", "pass")["generation"] == 3
+    assert run_json(capsys, "policy", "digits", "--p99-ms", "0", "--no-pin")["generation"] == 4
+    found = run_json(capsys, "policy", "digits")
+    expected = {"max_waiting": 9, "non_finite": "pass", "cache_mib": 0, "pinned": False, "latency_objective_ms": None}
+    assert found == {"model": "digits", "generation": 4, "policy": expected}
+    assert main.run(["policy", "digits"]) == 0
+    assert "max_waiting           9" in capsys.readouterr().out
+    assert main.run(["shadow", "digits", "2", "--percent", "5"]) == 0
+    assert "version 2 is its shadow for 5 % of the requests, generation 5" in capsys.readouterr().out
+    assert run_json(capsys, "shadow", "digits", "--off")["generation"] == 6
+
+
+@pytest.mark.usefixtures("up")
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -89,6 +105,13 @@ def test_promote_rollback_and_what_is_listed(capsys: pytest.CaptureFixture[str])
         (("promote", "digits", "7"), 3),
         (("promote", "digits", "0"), 2),
         (("rollback", "digits"), 2),
+        (("policy", "digits", "--pin"), 3),
+        (("policy", "digits", "--max-waiting", "-1"), 2),
+        (("policy", "other"), 3),
+        (("shadow", "digits"), 2),
+        (("shadow", "digits", "1", "--off"), 2),
+        (("shadow", "digits", "1"), 3),
+        (("shadow", "digits", "2", "--percent", "0"), 2),
         (("versions", "other"), 3),
         (("retrain", "digits", "--trainer", "os:system"), 2),
     ],

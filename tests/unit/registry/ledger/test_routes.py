@@ -22,14 +22,17 @@ def event(action: ReleaseAction, champion: int, generation: int) -> ReleaseEvent
     )
 
 
-@given(st.lists(st.integers(min_value=0, max_value=4), max_size=30))
+@given(st.lists(st.integers(min_value=0, max_value=5), max_size=30))
 def test_the_replay_ends_with_what_is_live(choices: list[int]) -> None:
-    """Walk at random (0: roll back where possible) and keep the champions in a linked list, not in a stack."""
+    """Walk at random (0: roll back, 5: change the policy) and keep the champions in a linked list, not in a stack."""
     before: dict[int, tuple[int, int | None]] = {}  # generation of a promotion -> (champion, promotion before it)
     history: list[ReleaseEvent] = []
     live: int | None = None
     for generation, choice in enumerate(choices, start=1):
-        if choice:
+        if choice == 5:
+            if live is not None:
+                history.append(event(ReleaseAction.POLICY, before[live][0], generation))
+        elif choice:
             before[generation] = (choice, live)
             live = generation
             history.append(event(ReleaseAction.PROMOTE, choice, generation))

@@ -27,7 +27,7 @@ def test_files_that_are_too_old_go(tmp_path: Path) -> None:
 def test_the_oldest_of_all_models_go_until_the_rest_is_small_enough(tmp_path: Path) -> None:
     files = [
         put(tmp_path, model, f"{age}.parquet", age=age, size=MIB // 2)
-        for model, age in (("a", 50), ("b", 40), ("a", 30), ("b", 20))
+        for model, age in (("a", 50), ("a/shadow", 40), ("a", 30), ("b/shadow", 20))
     ]
     assert sweep(tmp_path, Retention(mib=1, days=1)) == 2
     assert [path.exists() for path in files] == [False, False, True, True]
