@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint unit bench-optimizer bench-evidence protocol docs lock clean
+.PHONY: demo test test-slow lint unit bench-optimizer bench-evidence bench-serving protocol docs lock clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,9 @@ bench-optimizer: $(STAMP)
 
 bench-evidence: $(STAMP)
 	$(BIN)/python -m benchmarks.evidence
+
+bench-serving: $(STAMP)
+	$(BIN)/python -m benchmarks.serving
 
 # The messages of the gRPC door, from their definition.
 protocol: $(STAMP)
