@@ -2,7 +2,8 @@
 
 The engine writes files ``<capture folder>/<model>/<unix ms>-<pid>-<seq>.parquet``, one row a sample: ``request_id``,
 ``row`` (index within the request), ``timestamp`` (unix ms), ``version``, ``artifact``, and one flat list column
-``input:<name>`` or ``output:<name>`` a tensor. The schema's metadata key ``burnish.signature`` holds the signature.
+``input:<name>`` or ``output:<name>`` a tensor; of BYTES nothing is read. The schema's metadata holds the signature
+under ``burnish.signature``.
 """
 
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from registry.errors import InputError
-from registry.records.model import Signature, TensorSpec
+from registry.records.model import Datatype, Signature, TensorSpec
 from registry.records.release import Feedback
 
 SIGNATURE_KEY = b"burnish.signature"
@@ -166,7 +167,12 @@ def _read(path: Path, query: Query) -> _Piece:
 
 
 def _columns(signature: Signature) -> list[str]:
-    return [f"input:{spec.name}" for spec in signature.inputs] + [f"output:{spec.name}" for spec in signature.outputs]
+    sides = (("input", signature.inputs), ("output", signature.outputs))
+    return [f"{side}:{spec.name}" for side, specs in sides for spec in _numbers(specs)]
+
+
+def _numbers(specs: Iterable[TensorSpec]) -> list[TensorSpec]:
+    return [spec for spec in specs if spec.datatype is not Datatype.BYTES]
 
 
 def _window(pieces: list[_Piece], limit: int, skipped: tuple[str, ...]) -> Window:
@@ -180,8 +186,8 @@ def _window(pieces: list[_Piece], limit: int, skipped: tuple[str, ...]) -> Windo
     table = table.filter(pa.array(fits))
     table = table.slice(max(0, table.num_rows - limit))
     return Window(
-        inputs={spec.name: _array(table[f"input:{spec.name}"], spec) for spec in latest.inputs},
-        outputs={spec.name: _array(table[f"output:{spec.name}"], spec) for spec in latest.outputs},
+        inputs={spec.name: _array(table[f"input:{spec.name}"], spec) for spec in _numbers(latest.inputs)},
+        outputs={spec.name: _array(table[f"output:{spec.name}"], spec) for spec in _numbers(latest.outputs)},
         request_ids=tuple(table["request_id"].to_pylist()),
         rows=table["row"].to_numpy().astype(np.int64),
         timestamps_ms=table["timestamp"].to_numpy().astype(np.int64),
@@ -205,7 +211,8 @@ def _array(column: pa.ChunkedArray, spec: TensorSpec) -> Array:
 
     A fixed axis 0 above 1 means that a request of the model is one sample, with that axis in it.
     """
-    values = column.combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(spec.datatype.numpy_name)
+    dtype = np.float32 if spec.datatype is Datatype.BF16 else spec.datatype.numpy_name
+    values = column.combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(dtype)
     sample = spec.shape[1:] if spec.shape[:1] in ((None,), (1,)) else spec.shape
     if sample.count(None) > 1:
         return values.reshape(len(column), -1)

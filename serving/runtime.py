@@ -8,16 +8,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import ml_dtypes  # noqa: F401  gives NumPy the type bfloat16
 import numpy as np
 import numpy.typing as npt
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
+from registry.errors import CandidateError
 from registry.plugins import RUNTIMES, build_plugin, search_values
-from registry.records.model import ArtifactFormat, PluginConfig, Signature
+from registry.records.model import ArtifactFormat, Datatype, PluginConfig, Signature, TensorSpec
 
 Array = npt.NDArray[np.generic]
+"""BF16 has the dtype ``bfloat16`` of ``ml_dtypes``; BYTES is an array of objects, each a ``bytes``."""
 Arrays = dict[str, Array]
+
+NUMBERS = frozenset(Datatype) - {Datatype.BF16, Datatype.BYTES}
+"""The datatypes that NumPy has by itself."""
 
 
 def resident_set_bytes() -> int:
@@ -69,12 +75,14 @@ class Session(ABC):
 
     def warm_up(self) -> None:
         """Run once on zeros (varying sizes taken as 1), so that the first request pays no set-up."""
-        self.run(
-            {
-                spec.name: np.zeros([1 if size is None else size for size in spec.shape], spec.datatype.numpy_name)
-                for spec in self.signature.inputs
-            }
-        )
+        self.run({spec.name: _zeros(spec) for spec in self.signature.inputs})
+
+
+def _zeros(spec: TensorSpec) -> Array:
+    shape = [1 if size is None else size for size in spec.shape]
+    if spec.datatype is Datatype.BYTES:
+        return np.full(shape, b"", object)
+    return np.zeros(shape, spec.datatype.numpy_name)
 
 
 class Runtime(BaseModel):
@@ -88,6 +96,8 @@ class Runtime(BaseModel):
     consumes: ClassVar[frozenset[ArtifactFormat]]
     reference_for: ClassVar[frozenset[ArtifactFormat]] = frozenset()
     """Source formats for which this runtime, on the untouched source, is the baseline."""
+    datatypes: ClassVar[frozenset[Datatype]] = NUMBERS
+    """What its sessions take and return."""
 
     threads: int = Field(default=1, ge=1, description="Threads that one run may use.")
 
@@ -105,9 +115,24 @@ class Runtime(BaseModel):
     def load(self, folder: Path, artifact_format: ArtifactFormat, signature: Signature) -> Session:
         """Open the artifact in a folder (its ``main_file``) and return a session ready to run.
 
+        It begins with ``check_datatypes``.
+
         Raises:
             CandidateError: the artifact cannot be loaded or does not have the signature.
         """
+
+    def check_datatypes(self, signature: Signature) -> None:
+        """Check that the runtime takes and returns tensors of every datatype in a signature.
+
+        Raises:
+            CandidateError: it does not.
+        """
+        for spec in (*signature.inputs, *signature.outputs):
+            if spec.datatype not in self.datatypes:
+                raise CandidateError(
+                    f"{type(self).__name__} has no {spec.datatype} tensors, and {spec.name!r} is one; "
+                    "serve this model by another runtime"
+                )
 
 
 def build_runtime(config: PluginConfig) -> Runtime:

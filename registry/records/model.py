@@ -26,17 +26,18 @@ class Datatype(StrEnum):
     FP16 = "FP16"
     FP32 = "FP32"
     FP64 = "FP64"
+    BF16 = "BF16"
+    BYTES = "BYTES"
 
     @property
     def numpy_name(self) -> str:
-        """The NumPy name of the type, such as ``float32``."""
-        if self is Datatype.BOOL:
-            return "bool"
-        return self.value.lower().replace("fp", "float")
+        """The NumPy name of the type, such as ``float32``; ``bfloat16`` is one where ``ml_dtypes`` is imported."""
+        odd = {Datatype.BOOL: "bool", Datatype.BF16: "bfloat16", Datatype.BYTES: "object"}
+        return odd.get(self) or self.value.lower().replace("fp", "float")
 
     @classmethod
     def from_numpy_name(cls, name: str) -> "Datatype":
-        """Return the datatype of a NumPy type name.
+        """Return the datatype of one of NumPy's own types of numbers; BF16 and BYTES are none.
 
         Raises:
             ValueError: no datatype has this name.

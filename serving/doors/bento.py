@@ -21,7 +21,7 @@ from registry.store.base import ArtifactStore
 from serving.doors.grpc import GrpcDoor, GrpcServer
 from serving.doors.requests import new_request_id
 from serving.doors.rest import rest_server
-from serving.engine.tensors import from_lists
+from serving.engine.tensors import from_lists, to_lists
 from serving.engine.worker import Worker
 from serving.settings import EngineSettings
 
@@ -72,6 +72,7 @@ class EngineService:
             slot = self._worker.engine.route(model, version, request_id)
             arrays = from_lists(slot.plan, inputs)
             answer = await self._worker.engine.infer(slot, request_id, arrays)
+            outputs = to_lists(slot.plan, answer.outputs)
         except BurnishError as error:
             raise _bento_error(error) from error
         return {
@@ -79,7 +80,7 @@ class EngineService:
             "version": slot.served.version,
             "artifact": slot.served.artifact.sha256,
             "request_id": request_id,
-            "outputs": {name: array.tolist() for name, array in answer.outputs.items()},
+            "outputs": outputs,
         }
 
 

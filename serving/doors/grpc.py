@@ -16,6 +16,7 @@ from registry.errors import BurnishError, DeadlineExceeded, InputError, ModelNot
 from serving.doors import oip_grpc
 from serving.doors.protocol import open_inference_pb2 as pb
 from serving.doors.requests import checked_id, new_request_id, parse_version
+from serving.engine.oip_repository import refuse_override
 from serving.engine.urgency import ROUTINE, Urgency
 from serving.engine.worker import Worker
 
@@ -25,6 +26,10 @@ _SERVICE = "inference.GRPCInferenceService"
 _HEALTH_POLL_SECONDS = 0.5
 _PUSHBACK = "grpc-retry-pushback-ms"
 """Trailing metadata: when a client with a retry policy may try again (gRFC A6)."""
+_STREAM_WINDOW = 64
+"""Requests of one stream that may be under way; more are read when some are answered."""
+_FINAL_RESPONSE = "triton_final_response"
+"""Tells Triton's clients that a request of a stream gets no further answer."""
 
 Context: TypeAlias = Any  # grpc.aio.ServicerContext: the library ships no types
 Call = Callable[[Any, Context], Awaitable[Any]]
@@ -59,6 +64,11 @@ class GrpcDoor:
             )
             for name, call in calls.items()
         }
+        inference["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
+            self._model_stream_infer,
+            request_deserializer=pb.ModelInferRequest.FromString,
+            response_serializer=pb.ModelStreamInferResponse.SerializeToString,
+        )
         request, response = health_pb2.HealthCheckRequest.FromString, health_pb2.HealthCheckResponse.SerializeToString
         health = {
             "Check": grpc.unary_unary_rpc_method_handler(self._health, request, response),
@@ -71,17 +81,68 @@ class GrpcDoor:
 
     async def _model_infer(self, request: Any, context: Context) -> pb.ModelInferResponse:  # noqa: ANN401
         request_id, unit_id = _ids(context)
+        response = await self._inferred(request, request_id, unit_id, context)
+        context.set_trailing_metadata((("x-request-id", request_id),))
+        return response
+
+    async def _inferred(
+        self,
+        request: Any,  # noqa: ANN401
+        request_id: str,
+        unit_id: str,
+        context: Context,
+    ) -> pb.ModelInferResponse:
         version = parse_version(request.model_version) if request.model_version else None
         slot = self._worker.engine.route(request.model_name, version, unit_id)
-        inputs = oip_grpc.decode_inputs(request, slot.plan)
+        inputs = oip_grpc.decode_inputs(request, slot.plan, finite=slot.finite_only)
         wanted = oip_grpc.wanted_outputs(request, slot.plan)
         urgency = Urgency.of(oip_grpc.parameters(request)) if request.parameters else ROUTINE
         answer = self._worker.engine.infer_now(slot, request_id, inputs)
         if answer is None:
             urgency = urgency.within(context.time_remaining())
             answer = await self._worker.engine.infer(slot, request_id, inputs, urgency)
-        context.set_trailing_metadata((("x-request-id", request_id),))
         return oip_grpc.encode_answer(answer, wanted, request.id)
+
+    async def _model_stream_infer(
+        self,
+        requests: AsyncIterator[Any],
+        context: Context,
+    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        """Answer each request of a stream, in their order; some are computed at once, so that they share runs."""
+        _, unit_id = _ids(context)
+        working: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue()
+        window = asyncio.Semaphore(_STREAM_WINDOW)
+        tasks: set[asyncio.Task[Any]] = set()
+
+        async def read() -> None:
+            try:
+                async for request in requests:
+                    await window.acquire()
+                    task = asyncio.create_task(self._streamed(request, unit_id, context))
+                    tasks.add(task)
+                    working.put_nowait(task)
+            finally:
+                working.put_nowait(None)
+
+        tasks.add(reader := asyncio.create_task(read()))
+        try:
+            while (task := await working.get()) is not None:
+                yield await task
+                tasks.discard(task)
+                window.release()
+            await reader
+        finally:
+            for left in tasks:
+                left.cancel()
+
+    async def _streamed(self, request: Any, unit_id: str, context: Context) -> pb.ModelStreamInferResponse:  # noqa: ANN401
+        try:
+            answered = await self._inferred(request, new_request_id(), unit_id, context)
+        except BurnishError as error:
+            failed = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
+            return pb.ModelStreamInferResponse(error_message=str(error), infer_response=failed)
+        answered.parameters[_FINAL_RESPONSE].bool_param = True
+        return pb.ModelStreamInferResponse(infer_response=answered)
 
     async def _server_live(self, _: Any, __: Context) -> pb.ServerLiveResponse:  # noqa: ANN401
         return pb.ServerLiveResponse(live=True)
@@ -109,6 +170,7 @@ class GrpcDoor:
         return response
 
     async def _repository_load(self, request: Any, _: Context) -> pb.RepositoryModelLoadResponse:  # noqa: ANN401
+        refuse_override(request.parameters)
         await self._worker.repository.load(request.model_name)
         return pb.RepositoryModelLoadResponse()
 

@@ -16,6 +16,8 @@ from urllib.parse import unquote_to_bytes
 
 import httptools
 
+from serving.doors.http_rules import Refused, check_head, large_headers, too_large
+
 Headers = list[tuple[bytes, bytes]]
 
 _MAX_QUEUED = 16
@@ -121,13 +123,13 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._broken = True  # answered as HTTP/1.1; what follows would be of another protocol
         except httptools.HttpParserCallbackError as error:
-            if not isinstance(error.__context__, _Refused):
+            if not isinstance(error.__context__, Refused):
                 raise
             self._refuse_rest(error.__context__.status, str(error.__context__))
         except httptools.HttpParserError as error:
             self._refuse_rest(400, f"this is not an HTTP/1.1 request: {error}")
-        if self._head_bytes > self._limits.header_bytes and not self._broken:
-            self._refuse_rest(431, str(self._large_headers()))
+        if self._head_bytes > self._limits.header_bytes:
+            self._refuse_rest(431, str(large_headers(self._limits.header_bytes)))
 
     def pause_writing(self) -> None:
         """The client does not read its answers: read no more requests."""
@@ -162,11 +164,9 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """All headers are known: refuse what is too large before its body is read."""
         self._head_bytes = -1
-        if sum(len(name) + len(value) for name, value in self._headers) > self._limits.header_bytes:
-            raise self._large_headers()
+        version = self._parser.get_http_version()
+        check_head(self._headers, version, self._limits.header_bytes, self._limits.body_bytes)
         for name, value in self._headers:
-            if name == b"content-length" and int(value) > self._limits.body_bytes:
-                raise self._too_large()
             if name == b"expect" and value.lower() == b"100-continue" and not self._queued and self._working is None:
                 self._transport.write(_CONTINUE)
 
@@ -174,7 +174,7 @@ class Connection(asyncio.Protocol):
         """A part of the body."""
         self._body_bytes += len(body)
         if self._body_bytes > self._limits.body_bytes:
-            raise self._too_large()
+            raise too_large(self._limits.body_bytes)
         self._body.append(body)
 
     def on_message_complete(self) -> None:
@@ -253,14 +253,10 @@ class Connection(asyncio.Protocol):
         if not self._full and len(self._queued) < _MAX_QUEUED and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def _too_large(self) -> "_Refused":
-        return _Refused(413, f"the body is larger than {self._limits.body_bytes} bytes")
-
-    def _large_headers(self) -> "_Refused":
-        return _Refused(431, f"the headers are larger than {self._limits.header_bytes} bytes")
-
     def _refuse_rest(self, status: int, message: str) -> None:
         """Answer what cannot be read on with a refusal, after all that came before it, and hang up."""
+        if self._broken:  # it was answered for the last time, and may send what it likes
+            return
         self._broken = self._refused = True
         self._reading = False
         self._take(self._refuse(status, message), False)
@@ -283,11 +279,3 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Hang up at once."""
         self._transport.abort()
-
-
-class _Refused(Exception):
-    """Raised inside the parser's callbacks, where it stops the parser."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status

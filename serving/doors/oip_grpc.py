@@ -8,9 +8,10 @@ from registry.records.model import TensorSpec
 from serving.doors.protocol import open_inference_pb2 as pb
 from serving.engine.infer import Answer
 from serving.engine.live import LiveModel
+from serving.engine.oip import refuse_parameters
 from serving.engine.repository import VersionStatistics
 from serving.engine.statistics import Duration
-from serving.engine.tensors import SignaturePlan, TensorPlan, check_names, check_rows, from_bytes, to_array
+from serving.engine.tensors import SignaturePlan, TensorPlan, check_names, check_rows, from_bytes, to_array, to_bytes
 from serving.runtime import Array, Arrays
 
 _CONTENTS = {
@@ -25,12 +26,13 @@ _CONTENTS = {
     "UINT64": "uint64_contents",
     "FP32": "fp32_contents",
     "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
 }
-"""Where values stand that are not raw; the protocol has no such place for FP16."""
+"""Where values stand that are not raw; the protocol has no such place for FP16 and BF16."""
 
 
-def decode_inputs(request: Any, plan: SignaturePlan) -> Arrays:  # noqa: ANN401  generated messages have no types
-    """Build the input arrays of a ``ModelInferRequest`` in the signature's order.
+def decode_inputs(request: Any, plan: SignaturePlan, *, finite: bool = True) -> Arrays:  # noqa: ANN401  no types here
+    """Build the input arrays of a ``ModelInferRequest`` in the signature's order; ``finite`` refuses NaN.
 
     Raises:
         InputError: an input is missing, unknown, or does not fit the signature; the message names the field.
@@ -39,13 +41,14 @@ def decode_inputs(request: Any, plan: SignaturePlan) -> Arrays:  # noqa: ANN401 
     raw: Sequence[bytes] = request.raw_input_contents
     if raw and len(raw) != len(given):
         raise InputError(f"raw_input_contents: expected one for each of {len(given)} inputs, got {len(raw)}")
+    _refuse_parameters(given, "inputs")
     names = [tensor.name for tensor in given]
     check_names(plan, names, "inputs")
     inputs: Arrays = {}
     for tensor in plan.inputs:
         position = names.index(tensor.name)
         where = f"inputs[{position}]"
-        inputs[tensor.name] = _decode(tensor, given[position], raw[position] if raw else None, where)
+        inputs[tensor.name] = _decode(tensor, given[position], raw[position] if raw else None, where, finite=finite)
     check_rows(plan, inputs)
     return inputs
 
@@ -59,6 +62,7 @@ def wanted_outputs(request: Any, plan: SignaturePlan) -> tuple[TensorPlan, ...]:
     names = [tensor.name for tensor in request.outputs]
     if not names:
         return plan.outputs
+    _refuse_parameters(request.outputs, "outputs")
     known = {tensor.name: tensor for tensor in plan.outputs}
     for position, name in enumerate(names):
         if name not in known:
@@ -84,7 +88,7 @@ def encode_answer(answer: Answer, wanted: tuple[TensorPlan, ...], given_id: str)
         model_name=slot.model,
         model_version=str(slot.served.version),
         id=given_id or request_id,
-        raw_output_contents=[array.tobytes() for array in arrays],
+        raw_output_contents=list(map(to_bytes, wanted, arrays)),
     )
     for tensor, array in zip(wanted, arrays, strict=True):
         response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=array.shape)
@@ -129,17 +133,24 @@ def encode_statistics(all_: Iterable[VersionStatistics]) -> pb.ModelStatisticsRe
     return response
 
 
-def _decode(plan: TensorPlan, tensor: Any, raw: bytes | None, where: str) -> Array:  # noqa: ANN401
+def _refuse_parameters(tensors: Iterable[Any], where: str) -> None:
+    for position, tensor in enumerate(tensors):
+        if tensor.parameters:
+            refuse_parameters(tensor.parameters, f"{where}[{position}]")
+
+
+def _decode(plan: TensorPlan, tensor: Any, raw: bytes | None, where: str, *, finite: bool) -> Array:  # noqa: ANN401
     if tensor.datatype != plan.datatype:
         raise InputError(f"{where}.datatype: expected {plan.datatype}, got {tensor.datatype!r:.40}")
     shape = list(tensor.shape)
     if raw is not None:
         if tensor.HasField("contents"):
             raise InputError(f"{where}: has contents beside raw_input_contents; give one of them")
-        return from_bytes(plan, shape, memoryview(raw), where)
+        return from_bytes(plan, shape, memoryview(raw), where, finite=finite)
     if plan.datatype not in _CONTENTS:
         raise InputError(f"{where}: {plan.datatype} comes as raw_input_contents only")
-    return to_array(plan, shape, list(getattr(tensor.contents, _CONTENTS[plan.datatype])), where)
+    values = list(getattr(tensor.contents, _CONTENTS[plan.datatype]))
+    return to_array(plan, shape, values, where, finite=finite)
 
 
 def _describe(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:

@@ -1,5 +1,6 @@
 """The REST door: Open Inference Protocol v2 over HTTP."""
 
+import asyncio
 from collections.abc import Coroutine
 from importlib.metadata import version as installed_version
 from typing import Any, NamedTuple
@@ -7,8 +8,10 @@ from typing import Any, NamedTuple
 import orjson
 
 from registry.errors import BurnishError, DeadlineExceeded, InputError, ModelNotFound, QueueFull, TransientError
-from serving.doors.http import Headers, HttpLimits, Reply, Request
-from serving.doors.requests import checked_id, new_request_id, parse_version
+from serving.doors import compression
+from serving.doors.http import HttpLimits, Reply, Request
+from serving.doors.requests import parse_version
+from serving.doors.rest_headers import JSON_LENGTH, RequestHeaders, read_headers
 from serving.doors.server import HttpServer
 from serving.engine.exposition import CONTENT_TYPE
 from serving.engine.infer import Answer
@@ -22,7 +25,7 @@ from serving.engine.oip import (
     parse_request,
     wanted_outputs,
 )
-from serving.engine.oip_repository import encode_index, encode_statistics, parse_index
+from serving.engine.oip_repository import check_load, check_unload, encode_index, encode_statistics, parse_index
 from serving.engine.residency import Slot
 from serving.engine.urgency import ROUTINE, Urgency
 from serving.engine.worker import Worker
@@ -32,9 +35,6 @@ EXTENSIONS = ("binary_tensor_data", "model_repository", "schedule_policy", "stat
 
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
-_JSON_LENGTH = b"inference-header-content-length"
-"""Of a request or answer with binary tensors: how many bytes of the body are JSON."""
-_LENGTH_DIGITS = 12
 
 
 class _Refused(Exception):
@@ -44,16 +44,6 @@ class _Refused(Exception):
         super().__init__(message)
         self.status = status
         self.headers = list(headers)
-
-
-class _RequestHeaders(NamedTuple):
-    request_id: str
-    unit_id: str
-    json_length: int | None
-
-    @property
-    def id_header(self) -> tuple[bytes, bytes]:
-        return b"x-request-id", self.request_id.encode()
 
 
 class _Inference(NamedTuple):
@@ -78,17 +68,18 @@ class _Inference(NamedTuple):
         if encoded.json_length is None:
             headers.append(_JSON)
         else:
-            headers += (_BINARY, (_JSON_LENGTH, b"%d" % encoded.json_length))
+            headers += (_BINARY, (JSON_LENGTH, b"%d" % encoded.json_length))
         return Reply(200, encoded.body, headers)
 
 
 class RestDoor:
     """The HTTP application over one worker."""
 
-    def __init__(self, worker: Worker) -> None:
-        """Take the worker that answers."""
+    def __init__(self, worker: Worker, max_body_bytes: int) -> None:
+        """Take the worker that answers, and how large a body may be once it is decompressed."""
         self._worker = worker
         self._metrics = Metrics(worker)
+        self._max_body_bytes = max_body_bytes
         self._server = orjson.dumps(
             {"name": "burnish", "version": installed_version("burnish"), "extensions": list(EXTENSIONS)}
         )
@@ -97,23 +88,46 @@ class RestDoor:
         """Answer one request: at once where it need not wait, else later."""
         headers = None
         try:
-            headers = _read_headers(request.headers)
-            match request.path.split("/")[1:]:
-                case ["v2", "models", model, "infer"]:
-                    return self._infer(model, None, headers, request)
-                case ["v2", "models", model, "versions", version, "infer"]:
-                    return self._infer(model, parse_version(version), headers, request)
-            return self._describe(request, headers)
+            headers = read_headers(request.headers)
+            if headers.coding is not None:
+                return self._decompressed(request, headers)
+            answer = self._answer(request, headers)
         except (_Refused, BurnishError) as error:
             return _failure(error, headers.id_header if headers else None)
+        if headers.accepted is None or (isinstance(answer, Reply) and len(answer.body) < compression.SMALLEST_BYTES):
+            return answer
+        return _compressed(answer, headers.accepted)
+
+    def _answer(self, request: Request, headers: RequestHeaders) -> Reply | Coroutine[Any, Any, Reply]:
+        match request.path.split("/")[1:]:
+            case ["v2", "models", model, "infer"]:
+                return self._infer(model, None, headers, request)
+            case ["v2", "models", model, "versions", version, "infer"]:
+                return self._infer(model, parse_version(version), headers, request)
+        return self._describe(request, headers)
+
+    async def _decompressed(self, request: Request, headers: RequestHeaders) -> Reply:
+        """Answer a request whose body is compressed; it is read in a thread, for it may be long."""
+        coding = headers.coding or ""
+        try:
+            if not compression.is_known(coding):
+                raise _Refused(415, f"the header content-encoding: unknown coding {coding!r:.40}", compression.ACCEPTED)
+            body = await asyncio.to_thread(compression.decompress, request.body, coding, self._max_body_bytes)
+            if len(body) > self._max_body_bytes:
+                raise _Refused(413, f"the body is larger than {self._max_body_bytes} bytes once it is decompressed")
+        except (_Refused, BurnishError) as error:
+            return _failure(error, headers.id_header)
+        plain = [header for header in request.headers if header[0] != b"content-encoding"]
+        answer = self(request._replace(headers=plain, body=body))
+        return answer if isinstance(answer, Reply) else await answer
 
     def _infer(
-        self, model: str, version: int | None, headers: _RequestHeaders, http: Request
+        self, model: str, version: int | None, headers: RequestHeaders, http: Request
     ) -> Reply | Coroutine[Any, Any, Reply]:
         _allow(http, "POST")
         request = parse_request(http.body, headers.json_length)
         slot = self._worker.engine.route(model, version, headers.unit_id)
-        inputs = decode_inputs(request, slot.plan)
+        inputs = decode_inputs(request, slot.plan, finite=slot.finite_only)
         urgency = Urgency.of(request.parameters) if request.parameters else ROUTINE
         inference = _Inference(slot, request, headers.request_id, inputs, wanted_outputs(request, slot.plan), urgency)
         answer = self._worker.engine.infer_now(slot, headers.request_id, inputs)
@@ -124,11 +138,11 @@ class RestDoor:
             answer = await self._worker.engine.infer(
                 inference.slot, inference.request_id, inference.inputs, inference.urgency
             )
+            return inference.reply(answer)
         except BurnishError as error:
             return _failure(error, (b"x-request-id", inference.request_id.encode()))
-        return inference.reply(answer)
 
-    def _describe(self, http: Request, headers: _RequestHeaders) -> Reply | Coroutine[Any, Any, Reply]:
+    def _describe(self, http: Request, headers: RequestHeaders) -> Reply | Coroutine[Any, Any, Reply]:
         match http.path.split("/")[1:]:
             case ["v2"]:
                 _allow(http, "GET")
@@ -154,10 +168,10 @@ class RestDoor:
                 return self._tell_metrics(headers)
         raise _Refused(404, f"there is nothing at {http.path}")
 
-    async def _tell_metrics(self, headers: _RequestHeaders) -> Reply:
+    async def _tell_metrics(self, headers: RequestHeaders) -> Reply:
         return Reply(200, await self._metrics.render(), [(b"content-type", CONTENT_TYPE), headers.id_header])
 
-    def _model_state(self, rest: list[str], headers: _RequestHeaders, path: str) -> Reply:
+    def _model_state(self, rest: list[str], headers: RequestHeaders, path: str) -> Reply:
         repository = self._worker.repository
         match rest:
             case ["stats"]:
@@ -178,7 +192,7 @@ class RestDoor:
         raise _Refused(404, f"there is nothing at {path}")
 
     def _repository(
-        self, rest: list[str], http: Request, headers: _RequestHeaders
+        self, rest: list[str], http: Request, headers: RequestHeaders
     ) -> Reply | Coroutine[Any, Any, Reply]:
         repository = self._worker.repository
         match rest:
@@ -187,13 +201,15 @@ class RestDoor:
                     200, encode_index(repository.index(ready=parse_index(http.body))), [_JSON, headers.id_header]
                 )
             case ["models", model, "load"]:
+                check_load(http.body)
                 return self._load(model, headers)
             case ["models", model, "unload"]:
+                check_unload(http.body)
                 repository.unload(model)
                 return _reply(200, {}, headers)
         raise _Refused(404, f"there is nothing at {http.path}")
 
-    async def _load(self, model: str, headers: _RequestHeaders) -> Reply:
+    async def _load(self, model: str, headers: RequestHeaders) -> Reply:
         try:
             await self._worker.repository.load(model)
         except BurnishError as error:
@@ -203,7 +219,7 @@ class RestDoor:
 
 def rest_server(worker: Worker, max_body_bytes: int, drain_seconds: float) -> HttpServer:
     """Return a server, not opened yet, with the REST door of a worker behind it."""
-    return HttpServer(RestDoor(worker), refuse, HttpLimits(max_body_bytes), drain_seconds)
+    return HttpServer(RestDoor(worker, max_body_bytes), refuse, HttpLimits(max_body_bytes), drain_seconds)
 
 
 def refuse(status: int, message: str) -> Reply:
@@ -211,19 +227,14 @@ def refuse(status: int, message: str) -> Reply:
     return Reply(status, orjson.dumps({"error": message}), [_JSON])
 
 
-def _read_headers(headers: Headers) -> _RequestHeaders:
-    request_id = unit_id = json_length = None
-    for name, value in headers:
-        if name == b"x-request-id":
-            request_id = checked_id("x-request-id", value.decode("latin-1"))
-        elif name == b"x-burnish-unit":
-            unit_id = checked_id("x-burnish-unit", value.decode("latin-1"))
-        elif name == _JSON_LENGTH:
-            if not value.isdigit() or len(value) > _LENGTH_DIGITS:
-                raise InputError(f"the header {name.decode()}: expected a number of bytes")
-            json_length = int(value)
-    request_id = request_id or new_request_id()
-    return _RequestHeaders(request_id, unit_id or request_id, json_length)
+async def _compressed(answer: Reply | Coroutine[Any, Any, Reply], accepted: str) -> Reply:
+    reply = answer if isinstance(answer, Reply) else await answer
+    coding = compression.choose(accepted)
+    if coding is None or len(reply.body) < compression.SMALLEST_BYTES:
+        return reply
+    body = await asyncio.to_thread(compression.compress, reply.body, coding)
+    headers = [*reply.headers, (b"content-encoding", coding.encode()), (b"vary", b"accept-encoding")]
+    return Reply(reply.status, body, headers)
 
 
 def _allow(request: Request, method: str) -> None:
@@ -231,7 +242,7 @@ def _allow(request: Request, method: str) -> None:
         raise _Refused(405, f"{request.path} takes {method} only", (b"allow", method.encode()))
 
 
-def _reply(status: int, value: object, headers: _RequestHeaders) -> Reply:
+def _reply(status: int, value: object, headers: RequestHeaders) -> Reply:
     return Reply(status, orjson.dumps(value), [_JSON, headers.id_header])
 
 

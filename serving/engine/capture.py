@@ -2,8 +2,8 @@
 
 One row per sample. Columns: ``request_id``, ``row`` (index within the request), ``timestamp`` (unix ms), ``version``,
 ``artifact`` (sha256), and for each tensor ``input:<name>`` or ``output:<name>``, a flat row-major list of that
-sample's values. Where the signature is not batched, a request is one sample. The schema's metadata holds the
-signature under ``burnish.signature``.
+sample's values, BF16 as FP32 and BYTES as binary. Where the signature is not batched, a request is one sample. The
+schema's metadata holds the signature under ``burnish.signature``.
 """
 
 import logging
@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from registry.records.model import ServedVersion
+from serving.engine.elements import held_bytes
 from serving.engine.retention import Retention, sweep
 from serving.engine.traffic import sampled
 from serving.runtime import Array, Arrays
@@ -39,6 +40,7 @@ SWEEP_SECONDS = 60.0
 
 SIGNATURE_KEY = "burnish.signature"
 
+_BFLOAT16 = np.dtype("bfloat16")
 _log = logging.getLogger(__name__)
 
 
@@ -57,7 +59,7 @@ class CapturedRequest:
     @property
     def size_bytes(self) -> int:
         """Bytes that it holds while it waits."""
-        tensors = sum(array.nbytes for arrays in (self.inputs, self.outputs) for array in arrays.values())
+        tensors = sum(held_bytes(array) for arrays in (self.inputs, self.outputs) for array in arrays.values())
         return tensors + OVERHEAD_BYTES
 
     def owned(self) -> "CapturedRequest":
@@ -202,4 +204,10 @@ def _lists(arrays: list[Array], rows: list[int]) -> pa.ListArray:
     lengths = np.concatenate([np.full(size, array.size // size) for array, size in zip(arrays, rows, strict=True)])
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     values = np.concatenate([array.reshape(-1) for array in arrays])
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), _column(values))
+
+
+def _column(values: Array) -> pa.Array:
+    if values.dtype.hasobject:
+        return pa.array(values, pa.binary())
+    return pa.array(values.astype(np.float32) if values.dtype == _BFLOAT16 else values)

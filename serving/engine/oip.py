@@ -6,6 +6,7 @@ Source: https://github.com/kserve/open-inference-protocol, specification/protoco
 https://github.com/triton-inference-server/server, docs/protocol/extension_binary_data.md.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import orjson
@@ -14,7 +15,16 @@ from registry.errors import InputError
 from registry.records.model import TensorSpec
 from serving.engine.infer import Answer
 from serving.engine.live import LiveModel
-from serving.engine.tensors import SignaturePlan, TensorPlan, check_names, check_rows, from_bytes, to_array
+from serving.engine.tensors import (
+    SignaturePlan,
+    TensorPlan,
+    check_names,
+    check_rows,
+    from_bytes,
+    to_array,
+    to_bytes,
+    to_values,
+)
 from serving.runtime import Array, Arrays
 
 MAX_ID_LENGTH = 128
@@ -22,6 +32,10 @@ MAX_ID_LENGTH = 128
 _REQUEST_FIELDS = frozenset({"id", "parameters", "inputs", "outputs"})
 _INPUT_FIELDS = frozenset({"name", "shape", "datatype", "parameters", "data"})
 _OUTPUT_FIELDS = frozenset({"name", "parameters"})
+_PARAMETER_TYPES = frozenset({bool, int, float, str})
+
+NOT_OFFERED = frozenset({"classification", "shared_memory_region", "shared_memory_offset", "shared_memory_byte_size"})
+"""Parameters of tensors whose meaning an answer would miss if they were ignored, as unknown ones are."""
 
 
 class InferRequest(NamedTuple):
@@ -79,8 +93,13 @@ def parse_request(body: bytes, json_length: int | None = None) -> InferRequest:
     return InferRequest(request_id, inputs, outputs, document.get("parameters") or {}, binary)
 
 
-def decode_inputs(request: InferRequest, plan: SignaturePlan) -> Arrays:
+def decode_inputs(request: InferRequest, plan: SignaturePlan, *, finite: bool = True) -> Arrays:
     """Build the input arrays in the signature's order.
+
+    Args:
+        request: whose form is right.
+        plan: of the signature.
+        finite: refuse NaN and infinities; JSON has none of them anyway.
 
     Raises:
         InputError: an input is missing, unknown, or does not fit the signature; the message names the field.
@@ -91,7 +110,7 @@ def decode_inputs(request: InferRequest, plan: SignaturePlan) -> Arrays:
     for tensor in plan.inputs:
         position = names.index(tensor.name)
         given, where = request.inputs[position], f"inputs[{position}]"
-        inputs[tensor.name] = _decode_tensor(tensor, given, request.binary.get(position), where)
+        inputs[tensor.name] = _decode_tensor(tensor, given, request.binary.get(position), where, finite=finite)
     check_rows(plan, inputs)
     return inputs
 
@@ -122,17 +141,22 @@ def wanted_outputs(request: InferRequest, plan: SignaturePlan) -> tuple[WantedOu
 
 
 def encode_answer(answer: Answer, wanted: tuple[WantedOutput, ...], given_id: str | None) -> EncodedAnswer:
-    """Write an inference answer; in JSON, NaN and infinities, which it does not have, come out as null."""
+    """Write an inference answer; in JSON, NaN and infinities, which it does not have, come out as null.
+
+    Raises:
+        InputError: an output of BYTES that is not text is asked for in JSON.
+    """
     slot, request_id, outputs = answer.slot, answer.request_id, answer.outputs
     tensors, behind = [], []
     for tensor, binary in wanted:
         array = outputs[tensor.name]
         described: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": array.shape}
         if binary:
-            described["parameters"] = {"binary_data_size": array.nbytes}
-            behind.append(array.tobytes())
+            data = to_bytes(tensor, array)
+            described["parameters"] = {"binary_data_size": len(data)}
+            behind.append(data)
         else:
-            described["data"] = array.reshape(-1)
+            described["data"] = to_values(tensor, array)
         tensors.append(described)
     document = {
         "model_name": slot.model,
@@ -185,7 +209,9 @@ def _flag(parameters: dict[str, Any], name: str, *, default: bool, where: str) -
     return value
 
 
-def _decode_tensor(plan: TensorPlan, tensor: dict[str, Any], binary: memoryview | None, where: str) -> Array:
+def _decode_tensor(
+    plan: TensorPlan, tensor: dict[str, Any], binary: memoryview | None, where: str, *, finite: bool
+) -> Array:
     datatype = tensor.get("datatype")
     if datatype != plan.datatype:
         raise InputError(f"{where}.datatype: expected {plan.datatype}, got {datatype!r:.40}")
@@ -195,7 +221,7 @@ def _decode_tensor(plan: TensorPlan, tensor: dict[str, Any], binary: memoryview 
     if binary is not None:
         if "data" in tensor:
             raise InputError(f"{where}: has data beside binary_data_size; give one of them")
-        return from_bytes(plan, shape, binary, where)
+        return from_bytes(plan, shape, binary, where, finite=finite)
     if "data" not in tensor:
         raise InputError(f"{where}.data: missing")
     return to_array(plan, shape, tensor["data"], where)
@@ -216,8 +242,30 @@ def _check_object(value: object, fields: frozenset[str], where: str) -> None:
     if not fields.issuperset(value):
         raise InputError(f"{where}: unknown field {min(value.keys() - fields)!r:.80}; known: {sorted(fields)}")
     parameters = value.get("parameters")
-    if parameters is not None and type(parameters) is not dict:
+    if parameters:
+        _check_parameters(parameters, where)
+    elif parameters is not None and type(parameters) is not dict:
         raise InputError(f"{where}.parameters: expected an object")
+
+
+def _check_parameters(parameters: object, where: str) -> None:
+    if type(parameters) is not dict:
+        raise InputError(f"{where}.parameters: expected an object")
+    for name, value in parameters.items():
+        if type(value) not in _PARAMETER_TYPES:
+            raise InputError(f"{where}.parameters.{name:.80}: expected a string, a number, true or false")
+    refuse_parameters(parameters, where)
+
+
+def refuse_parameters(parameters: Iterable[str], where: str) -> None:
+    """Refuse what this server does not offer; other unknown parameters are ignored, as the protocol has it.
+
+    Raises:
+        InputError: one is among those.
+    """
+    asked = NOT_OFFERED.intersection(parameters)
+    if asked:
+        raise InputError(f"{where}.parameters.{min(asked)}: not offered here; tensors come and go whole, in the body")
 
 
 def _describe(spec: TensorSpec) -> dict[str, object]:

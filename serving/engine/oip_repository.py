@@ -5,6 +5,7 @@ extension_statistics.md.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import orjson
 
@@ -17,18 +18,60 @@ def parse_index(body: bytes) -> bool:
     """Return whether only versions that can answer are asked for; an empty body asks for all.
 
     Raises:
-        InputError: the body is not an object with a true or false ``ready``.
+        InputError: the body is not an object, or its ``ready`` is neither true nor false.
     """
+    ready = _object(body).get("ready", False)
+    if type(ready) is not bool:
+        raise InputError(f"ready: expected true or false, got {ready!r:.40}")
+    return ready
+
+
+def check_load(body: bytes) -> None:
+    """Check the body of a load; what a model is made of is settled by its catalog entry.
+
+    Raises:
+        InputError: the body is not an object, or brings a configuration or files of its own.
+    """
+    refuse_override(_parameters(body))
+
+
+def check_unload(body: bytes) -> None:
+    """Check the body of an unload, whose parameters say nothing here.
+
+    Raises:
+        InputError: the body is not an object.
+    """
+    _parameters(body)
+
+
+def refuse_override(parameters: Iterable[str]) -> None:
+    """Refuse parameters of a load that bring a configuration or files; others are ignored.
+
+    Raises:
+        InputError: one does.
+    """
+    for name in parameters:
+        if name == "config" or name.startswith("file:"):
+            raise InputError(f"parameters.{name:.80}: not offered here; release a version instead")
+
+
+def _parameters(body: bytes) -> dict[str, Any]:
+    parameters = _object(body).get("parameters") or {}
+    if type(parameters) is not dict:
+        raise InputError("parameters: expected an object")
+    return parameters
+
+
+def _object(body: bytes) -> dict[str, Any]:
     if not body:
-        return False
+        return {}
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InputError(f"the body is not JSON: {error}") from error
-    ready = document.get("ready", False) if type(document) is dict else None
-    if type(ready) is not bool:
-        raise InputError("the body: expected an object, with ready true or false")
-    return ready
+    if type(document) is not dict:
+        raise InputError("the body: expected an object")
+    return document
 
 
 def encode_index(entries: Iterable[IndexEntry]) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from registry.errors import BurnishError, InputError, TransientError
 from registry.records.model import ServedVersion
-from registry.records.release import ServingPolicy
+from registry.records.release import NonFinite, ServingPolicy
 from registry.store.base import ArtifactStore
 from serving.engine.batcher import Batcher, BatchLimits, Contain
 from serving.engine.comparison import Comparison
@@ -49,6 +49,11 @@ class Slot:
     def __post_init__(self) -> None:
         """Work out once what every request asks of the signature."""
         self.plan = SignaturePlan.of(self.served.signature)
+
+    @property
+    def finite_only(self) -> bool:
+        """NaN and infinities in inputs are refused."""
+        return self.policy.non_finite is NonFinite.REFUSE
 
     def __str__(self) -> str:
         """The version as messages name it."""

@@ -10,15 +10,21 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
 from registry.errors import InputError
 from registry.records.model import Datatype, Signature, TensorSpec
+from serving.engine import elements
 from serving.runtime import Array, Arrays
 
-_FLOATS = {Datatype.FP16: "f", Datatype.FP32: "f", Datatype.FP64: "d"}
+_FLOATS = {Datatype.FP16: "f", Datatype.BF16: "f", Datatype.FP32: "f", Datatype.FP64: "d"}
 """Array type codes that floats are read with: unlike NumPy's own reading, an overflow is silent infinity."""
+
+_BFLOAT16 = np.dtype("bfloat16")
+_LARGEST = {np.dtype("float16"): 65504.0, _BFLOAT16: float(ml_dtypes.finfo(_BFLOAT16).max)}
+"""Of the floats that are read wider than they are."""
 
 _JSON_NAMES: dict[type, str] = {
     bool: "true or false",
@@ -51,6 +57,8 @@ class TensorPlan(NamedTuple):
             types, noun = frozenset({int, float}), "numbers"
         elif spec.datatype is Datatype.BOOL:
             types, noun = frozenset({bool}), "true or false"
+        elif spec.datatype is Datatype.BYTES:
+            types, noun = frozenset({str, bytes}), "strings"
         return cls(
             name=spec.name,
             datatype=spec.datatype.value,
@@ -85,14 +93,15 @@ class SignaturePlan(NamedTuple):
         return len(next(iter(inputs.values()))) if self.batched else 1
 
 
-def to_array(plan: TensorPlan, shape: list[Any], data: object, where: str) -> Array:
-    """Build one tensor from flat or nested JSON values; nothing is allocated before the counts agree.
+def to_array(plan: TensorPlan, shape: list[Any], data: object, where: str, *, finite: bool = True) -> Array:
+    """Build one tensor from flat or nested values; nothing is allocated before the counts agree.
 
     Args:
         plan: what the signature says of the tensor.
         shape: the sizes that the request claims.
-        data: a flat row-major list, or lists nested as the shape.
+        data: a flat row-major list, or lists nested as the shape; of JSON values, BYTES also of bytes.
         where: path of the tensor in the request, for messages.
+        finite: refuse NaN and infinities.
 
     Raises:
         InputError: shape, number of values, nesting, or a value does not fit.
@@ -103,25 +112,33 @@ def to_array(plan: TensorPlan, shape: list[Any], data: object, where: str) -> Ar
         wrong = sorted(_JSON_NAMES[kind] for kind in set(map(type, flat)) - plan.json_types)
         raise InputError(f"{where}.data: expected {plan.json_noun} for {plan.datatype}, got {', '.join(wrong)}")
     try:
-        values = np.array(flat, plan.dtype) if plan.float_code is None else _floats(plan, plan.float_code, flat)
+        if plan.float_code is not None:
+            values = _floats(plan, plan.float_code, flat, finite=finite)
+        else:
+            values = elements.from_values(flat, where) if plan.dtype.hasobject else np.array(flat, plan.dtype)
     except OverflowError as error:
         raise InputError(f"{where}.data: a value is out of the range of {plan.datatype}") from error
     return values.reshape(shape)
 
 
-def from_bytes(plan: TensorPlan, shape: list[Any], data: memoryview, where: str) -> Array:
+def from_bytes(plan: TensorPlan, shape: list[Any], data: memoryview, where: str, *, finite: bool = True) -> Array:
     """Build one tensor from its bytes: little-endian values in row-major order; nothing is copied if it need not be.
+
+    Each element of BYTES stands behind its length, four bytes.
 
     Args:
         plan: what the signature says of the tensor.
         shape: the sizes that the request claims.
         data: the bytes.
         where: path of the tensor in the request, for messages.
+        finite: refuse NaN and infinities.
 
     Raises:
         InputError: the shape, the number of bytes, or a value does not fit.
     """
     _check_shape(plan, shape, where)
+    if plan.dtype.hasobject:
+        return elements.unpack(shape, data, where)
     expected = math.prod(shape) * plan.dtype.itemsize
     if len(data) != expected:
         raise InputError(
@@ -130,9 +147,26 @@ def from_bytes(plan: TensorPlan, shape: list[Any], data: memoryview, where: str)
     values = np.frombuffer(data, plan.dtype).reshape(shape)
     if plan.dtype == np.bool_ and values.size and values.view(np.uint8).max() > 1:
         raise InputError(f"{where}: expected bytes of 0 or 1 for BOOL")
-    if plan.float_code is not None and not np.isfinite(values).all():
+    if finite and plan.float_code is not None and not np.isfinite(values).all():
         raise InputError(f"{where}: a value is not a finite number")
     return values if values.flags.aligned else values.copy()
+
+
+def to_bytes(plan: TensorPlan, array: Array) -> bytes:
+    """Write one tensor as ``from_bytes`` reads it."""
+    return elements.pack(array) if plan.dtype.hasobject else array.tobytes()
+
+
+def to_values(plan: TensorPlan, array: Array) -> Array | list[str]:
+    """Return the flat values of one tensor in a form that JSON is written from: numbers, or strings for BYTES.
+
+    Raises:
+        InputError: an element of BYTES is not text; the client must ask for this output in binary.
+    """
+    if plan.dtype.hasobject:
+        return elements.to_text(array, plan.name)
+    flat = array.reshape(-1)
+    return flat.astype(np.float32) if plan.dtype == _BFLOAT16 else flat
 
 
 def check_names(plan: SignaturePlan, names: list[str], where: str) -> None:
@@ -171,6 +205,18 @@ def from_lists(plan: SignaturePlan, values: dict[str, list[Any]]) -> Arrays:
     return inputs
 
 
+def to_lists(plan: SignaturePlan, outputs: Arrays) -> dict[str, list[Any]]:
+    """Return all outputs as nested lists by name.
+
+    Raises:
+        InputError: an element of BYTES is not text.
+    """
+    return {
+        tensor.name: np.reshape(to_values(tensor, outputs[tensor.name]), outputs[tensor.name].shape).tolist()
+        for tensor in plan.outputs
+    }
+
+
 def _check_shape(plan: TensorPlan, shape: list[Any], where: str) -> None:
     if len(shape) != len(plan.shape):
         expected = [-1 if size is None else size for size in plan.shape]
@@ -202,13 +248,14 @@ def _flatten_nested(data: list[Any], shape: list[int], where: str) -> list[objec
     return data
 
 
-def _floats(plan: TensorPlan, code: str, flat: Sequence[Any]) -> npt.NDArray[Any]:
+def _floats(plan: TensorPlan, code: str, flat: Sequence[Any], *, finite: bool) -> npt.NDArray[Any]:
     values: npt.NDArray[Any] = np.frombuffer(numbers(code, flat), code)
-    if plan.dtype == np.float16:
-        if not (np.abs(values) <= np.finfo(np.float16).max).all():
+    largest = _LARGEST.get(plan.dtype)
+    if largest is not None:
+        if not (np.abs(values) <= largest).all():
             raise OverflowError
-        return values.astype(np.float16)
-    if not np.isfinite(values).all():
+        return values.astype(plan.dtype)
+    if finite and not np.isfinite(values).all():
         raise OverflowError
     return values
 

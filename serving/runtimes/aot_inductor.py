@@ -36,6 +36,7 @@ class AotInductor(Runtime):
         Raises:
             CandidateError: it cannot be loaded, was compiled for another CPU or does not have the signature.
         """
+        self.check_datatypes(signature)
         file = folder / artifact_format.main_file
         before = resident_set_bytes()
         try:

@@ -1,17 +1,20 @@
 """ONNX Runtime on the CPU: the reference for ONNX sources, and the fastest home of U8S8 int8 graphs."""
 
+import ctypes
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from registry.errors import CandidateError
+from registry.errors import CandidateError, InputError
 from registry.plugins import knob
-from registry.records.model import ArtifactFormat, Signature, TensorSpec
+from registry.records.model import ArtifactFormat, Datatype, Signature, TensorSpec
 from serving.runtime import (
     FIXED_BATCHES_KNOB,
+    NUMBERS,
     Array,
     Arrays,
     Runtime,
@@ -32,6 +35,8 @@ _LOAD_ERRORS = (
     state.RuntimeException,
 )
 _ERRORS_ONLY = 3
+_BF16_IN_ONNX = 16
+_BFLOAT16 = np.dtype("bfloat16")
 
 
 class OnnxRuntime(Runtime):
@@ -43,6 +48,8 @@ class OnnxRuntime(Runtime):
     consumes: ClassVar[frozenset[ArtifactFormat]] = frozenset({ArtifactFormat.ONNX})
     reference_for: ClassVar[frozenset[ArtifactFormat]] = frozenset({ArtifactFormat.ONNX})
 
+    datatypes: ClassVar[frozenset[Datatype]] = frozenset(Datatype)
+
     fixed_batches: bool = knob(False, search=(False, True), description=FIXED_BATCHES_KNOB)
 
     def load(self, folder: Path, artifact_format: ArtifactFormat, signature: Signature) -> Session:
@@ -51,6 +58,7 @@ class OnnxRuntime(Runtime):
         Raises:
             CandidateError: the file cannot be loaded or does not have the signature.
         """
+        self.check_datatypes(signature)
         file = folder / artifact_format.main_file
         before = resident_set_bytes()
         try:
@@ -62,7 +70,7 @@ class OnnxRuntime(Runtime):
             raise CandidateError(f"ONNX Runtime cannot load {file}: {error}") from error
         _check_tensors("inputs", signature.inputs, session.get_inputs())
         _check_tensors("outputs", signature.outputs, session.get_outputs())
-        return OnnxRuntimeSession(session, fixed, signature, bytes_added(before, folder))
+        return _session_type(signature)(session, fixed, signature, bytes_added(before, folder))
 
     def _open(self, file: Path, fixed_axes: Mapping[str, int] | None = None) -> onnxruntime.InferenceSession:
         options = self._options()
@@ -117,6 +125,88 @@ class OnnxRuntimeSession(Session):
         del self._session
 
 
+class OnnxRuntimeOddSession(Session):
+    """The same for signatures with BF16 or BYTES, which ONNX Runtime does not exchange as arrays of ours.
+
+    BF16 goes in and out by its bits; BYTES as text, which is what ONNX's strings are.
+    """
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        fixed: Mapping[int, onnxruntime.InferenceSession],
+        signature: Signature,
+        resident_bytes: int,
+    ) -> None:
+        """Wrap a loaded session for any batch and those for batches of one size."""
+        super().__init__(signature, resident_bytes)
+        self._session = session
+        self._fixed = dict(fixed)
+        self._outputs = [spec.name for spec in signature.outputs]
+        self._values = any(spec.datatype is Datatype.BF16 for spec in signature.outputs)
+
+    def run(self, inputs: Mapping[str, Array]) -> Arrays:
+        """Compute all outputs by name.
+
+        Raises:
+            InputError: a BYTES input is not text in UTF-8.
+        """
+        session = self._fixed.get(len(next(iter(inputs.values()))), self._session) if self._fixed else self._session
+        given = {name: _to_onnx(name, array) for name, array in inputs.items()}
+        if self._values:
+            values = {name: _to_value(one) for name, one in given.items()}
+            found = map(_from_value, session.run_with_ort_values(self._outputs, values))
+        else:
+            found = map(_from_array, session.run(self._outputs, given))
+        return dict(zip(self._outputs, found, strict=True))
+
+    def close(self) -> None:
+        """Free the sessions."""
+        self._fixed.clear()
+        del self._session
+
+
+def _session_type(signature: Signature) -> type["OnnxRuntimeSession"] | type["OnnxRuntimeOddSession"]:
+    outputs = {spec.datatype for spec in signature.outputs}
+    datatypes = outputs.union(spec.datatype for spec in signature.inputs)
+    if Datatype.BF16 in outputs and Datatype.BYTES in datatypes:
+        raise CandidateError("ONNX Runtime returns no BF16 tensors where others are BYTES; cast them in the graph")
+    return OnnxRuntimeSession if NUMBERS.issuperset(datatypes) else OnnxRuntimeOddSession
+
+
+def _to_onnx(name: str, array: Array) -> Array | onnxruntime.OrtValue:
+    if array.dtype == _BFLOAT16:
+        bits = np.ascontiguousarray(array).view(np.uint16)
+        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, _BF16_IN_ONNX)
+    if not array.dtype.hasobject:
+        return np.ascontiguousarray(array)
+    text = np.empty(array.size, object)
+    try:
+        text[:] = [element.decode() for element in array.reshape(-1).tolist()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"the input {name!r} holds bytes that are not text in UTF-8: {error.reason}") from error
+    return text.reshape(array.shape)
+
+
+def _to_value(given: Array | onnxruntime.OrtValue) -> onnxruntime.OrtValue:
+    return given if isinstance(given, onnxruntime.OrtValue) else onnxruntime.OrtValue.ortvalue_from_numpy(given)
+
+
+def _from_value(value: onnxruntime.OrtValue) -> Array:
+    if value.data_type() == "tensor(bfloat16)":
+        memory = ctypes.string_at(value._ortvalue.data_ptr(), value._ortvalue.tensor_size_in_bytes())
+        return np.frombuffer(memory, _BFLOAT16).reshape(value.shape())
+    return value.numpy()
+
+
+def _from_array(found: Array) -> Array:
+    if not found.dtype.hasobject:
+        return found
+    encoded = np.empty(found.size, object)
+    encoded[:] = [element.encode() for element in found.reshape(-1).tolist()]
+    return encoded.reshape(found.shape)
+
+
 def _check_tensors(side: str, expected: tuple[TensorSpec, ...], found: list[onnxruntime.NodeArg]) -> None:
     wanted = {spec.name: _onnx_type(spec) for spec in expected}
     present = {argument.name: argument.type for argument in found}
@@ -125,5 +215,6 @@ def _check_tensors(side: str, expected: tuple[TensorSpec, ...], found: list[onnx
 
 
 def _onnx_type(spec: TensorSpec) -> str:
-    name = {"float32": "float", "float64": "double"}.get(spec.datatype.numpy_name, spec.datatype.numpy_name)
+    names = {"float32": "float", "float64": "double", "object": "string"}
+    name = names.get(spec.datatype.numpy_name, spec.datatype.numpy_name)
     return f"tensor({name})"

@@ -51,6 +51,7 @@ class OpenVino(Runtime):
         """
         if self.precision == "bf16" and not _has_bf16():
             raise CandidateError("this CPU does not compute in bf16 (avx512_bf16 or amx_bf16); use precision f32")
+        self.check_datatypes(signature)
         file = folder / artifact_format.main_file
         before = resident_set_bytes()
         try:

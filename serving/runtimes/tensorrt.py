@@ -61,6 +61,7 @@ class TensorRt(Runtime):
         Raises:
             CandidateError: the file cannot be loaded, lacks the signature, or TensorRT did not take it.
         """
+        self.check_datatypes(signature)
         file = folder / artifact_format.main_file
         before = resident_set_bytes()
         try:

@@ -11,9 +11,11 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from registry.errors import CandidateError
-from registry.records.model import ArtifactFormat, Signature
+from registry.records.model import ArtifactFormat, Datatype, Signature
 from serving.program_file import refuse_pickles
-from serving.runtime import Array, Arrays, Runtime, Session, bytes_added, resident_set_bytes
+from serving.runtime import NUMBERS, Array, Arrays, Runtime, Session, bytes_added, resident_set_bytes
+
+_BFLOAT16 = np.dtype("bfloat16")
 
 
 class TorchExport(Runtime):
@@ -29,6 +31,7 @@ class TorchExport(Runtime):
 
     consumes: ClassVar[frozenset[ArtifactFormat]] = frozenset({ArtifactFormat.EXPORTED_PROGRAM})
     reference_for: ClassVar[frozenset[ArtifactFormat]] = frozenset({ArtifactFormat.EXPORTED_PROGRAM})
+    datatypes: ClassVar[frozenset[Datatype]] = NUMBERS | {Datatype.BF16}
 
     def load(self, folder: Path, artifact_format: ArtifactFormat, signature: Signature) -> Session:
         """Open ``model.pt2``.
@@ -36,6 +39,7 @@ class TorchExport(Runtime):
         Raises:
             CandidateError: the file cannot be loaded, holds more than tensors or does not have the signature.
         """
+        self.check_datatypes(signature)
         file = folder / artifact_format.main_file
         before = resident_set_bytes()
         try:
@@ -72,14 +76,27 @@ class TorchExportSession(Session):
             torch.set_num_threads(self._threads)
         arguments = self._arguments.copy()
         for place, spec in zip(self._inputs, self.signature.inputs, strict=True):
-            arguments[place] = torch.from_numpy(np.require(inputs[spec.name], requirements=("C", "W")))
+            arguments[place] = _tensor(inputs[spec.name])
         with torch.inference_mode():
             results = self._graph.forward(*arguments)
         return {
-            spec.name: np.ascontiguousarray(results[place].numpy())
+            spec.name: np.ascontiguousarray(_array(results[place]))
             for place, spec in zip(self._outputs, self.signature.outputs, strict=True)
         }
 
     def close(self) -> None:
         """Free the weights."""
         del self._graph, self._arguments
+
+
+def _tensor(array: Array) -> torch.Tensor:
+    array = np.require(array, requirements=("C", "W"))
+    if array.dtype == _BFLOAT16:  # which neither library takes from the other, but for its bits
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    if tensor.dtype is torch.bfloat16:
+        return tensor.contiguous().view(torch.int16).numpy().view(_BFLOAT16)
+    return tensor.numpy()

@@ -44,6 +44,7 @@ class TorchTensorRt(Runtime):
         Raises:
             CandidateError: the file cannot be loaded, holds other objects than engines or lacks the signature.
         """
+        self.check_datatypes(signature)
         file = folder / artifact_format.main_file
         before = resident_set_bytes()
         try:

@@ -120,7 +120,7 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
         datatype = Datatype.from_numpy_name(str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)))
     except (KeyError, ValueError):
         kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
-        raise InputError(f"the tensor {value.name!r} is of type {kind}, which cannot be sent over the wire") from None
+        raise InputError(f"the tensor {value.name!r} is of type {kind}, which the optimizer cannot compare") from None
     sizes = tuple(size.dim_value if size.HasField("dim_value") else None for size in tensor.shape.dim)
     return TensorSpec(name=value.name, datatype=datatype, shape=sizes)
 

@@ -75,7 +75,7 @@ def _spec(name: str, value: Any, argument: object, verb: str) -> TensorSpec:  # 
         datatype = Datatype.from_numpy_name(str(value.dtype).removeprefix("torch."))
     except ValueError:
         raise InputError(
-            f"the program {verb} {name!r} as {value.dtype}, which cannot be sent over the wire; cast it inside the "
+            f"the program {verb} {name!r} as {value.dtype}, which the optimizer cannot compare; cast it inside the "
             "module (float32, say)"
         ) from None
     return TensorSpec(name=name, datatype=datatype, shape=tuple(_size(size) for size in value.shape))

@@ -104,14 +104,15 @@ def test_the_engine_gets_the_part_of_a_version_that_it_needs() -> None:
     )
 
 
-@pytest.mark.parametrize("datatype", list(Datatype))
-def test_datatypes_are_numpys(datatype: Datatype) -> None:
+@pytest.mark.parametrize("datatype", sorted(set(Datatype) - {Datatype.BF16, Datatype.BYTES}))
+def test_numbers_are_numpys(datatype: Datatype) -> None:
     assert Datatype.from_numpy_name(np.dtype(datatype.numpy_name).name) is datatype
 
 
-def test_an_unknown_datatype_is_refused() -> None:
-    with pytest.raises(ValueError, match="COMPLEX64"):
-        Datatype.from_numpy_name("complex64")
+@pytest.mark.parametrize("name", ["complex64", "bfloat16", "object"])
+def test_what_is_no_number_of_numpys_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is not a valid Datatype"):
+        Datatype.from_numpy_name(name)
 
 
 @pytest.mark.parametrize(

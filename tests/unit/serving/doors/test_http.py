@@ -1,72 +1,11 @@
 """HTTP/1.1 over a real socket: every way to write a request, right or wrong, and what comes back."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
-from serving.doors.http import HttpLimits, Reply, Request
-from serving.doors.server import HttpServer
+from tests.unit.serving.doors.http_echo import CLOSE, LIMITS, Echo, answers, connect, serving
 from tests.unit.serving.engine.doubles import run, until
-
-LIMITS = HttpLimits(body_bytes=1000, header_bytes=2000, read_seconds=0.3, idle_seconds=0.3)
-SLOW = HttpLimits(body_bytes=1000)
-
-
-class Echo:
-    """Answers with method, path and body; ``/later`` waits for ``go``, ``/large`` is two megabytes."""
-
-    def __init__(self) -> None:
-        self.seen: list[Request] = []
-        self.go = asyncio.Event()
-        self.cancelled = 0
-
-    def __call__(self, request: Request) -> Reply | Coroutine[Any, Any, Reply]:
-        self.seen.append(request)
-        if request.path == "/large":
-            return Reply(200, b"x" * 2_000_000, [])
-        reply = Reply(200, f"{request.method} {request.path} ".encode() + request.body, [(b"x-extra", b"1")])
-        return self._later(reply) if request.path == "/later" else reply
-
-    async def _later(self, reply: Reply) -> Reply:
-        try:
-            await asyncio.wait_for(self.go.wait(), 10)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        return reply
-
-
-def refuse(status: int, message: str) -> Reply:
-    return Reply(status, message.encode(), [])
-
-
-@asynccontextmanager
-async def serving(echo: Echo, limits: HttpLimits = SLOW) -> AsyncIterator[tuple[HttpServer, int]]:
-    server = HttpServer(echo, refuse, limits, drain_seconds=5)
-    port = await server.open("127.0.0.1", 0)
-    yield server, port
-    await server.close()
-
-
-async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    return await asyncio.open_connection("127.0.0.1", port)
-
-
-async def answers(port: int, *parts: bytes, pause: float = 0.01) -> bytes:
-    """Send parts one after the other and return all that comes until the server hangs up."""
-    reader, writer = await connect(port)
-    for part in parts:
-        writer.write(part)
-        await asyncio.sleep(pause)
-    found = await asyncio.wait_for(reader.read(), 10)
-    writer.close()
-    return found
-
-
-CLOSE = b"connection: close\r\n"
 
 
 def test_requests_of_one_connection_are_answered_in_order() -> None:
@@ -120,6 +59,7 @@ def test_a_request_may_come_in_any_pieces(size: int) -> None:
         (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", b"400"),
         (b"GET / HTTP/1.1\r\na b: c\r\n\r\n", b"400"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"400"),
+        (b"GET / HTTP/2.0\r\n\r\n", b"505"),
         (b"POST / HTTP/1.1\r\ncontent-length: 1001\r\n\r\n", b"413"),
         (b"POST / HTTP/1.1\r\ncontent-length: 99999999999999\r\n\r\n", b"413"),
         (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3e9\r\n" + b"x" * 1001, b"413"),

@@ -98,6 +98,18 @@ def test_every_kind_of_number_is_kept(tmp_path: Path, numpy_name: str) -> None:
     assert table.column("input:x").to_pylist() == [[1, 2]]
 
 
+def test_text_and_bf16_are_kept_and_counted(tmp_path: Path) -> None:
+    capture = Capture(tmp_path, 1)
+    x, y = np.array([[b"a", b"\xff" * 100]], object), np.array([[1.5, 2]], "bfloat16")
+    asked = CapturedRequest("m", served(1), "id", 1, {"x": x}, {"y": y})
+    assert asked.size_bytes > 101
+    capture.offer(asked)
+    capture.close()
+    (table,) = tables(tmp_path / "m")
+    assert table.column("input:x").to_pylist() == [[b"a", b"\xff" * 100]]
+    assert table.column("output:y").to_pylist() == [[1.5, 2]]
+
+
 def test_under_pressure_requests_are_dropped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PENDING_BYTES", 2 * (OVERHEAD_BYTES + 16))
     capture = Capture(tmp_path, 1, KEEP)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +11,17 @@ from hypothesis.extra import numpy as arrays
 
 from registry.errors import InputError
 from registry.records.model import Datatype, Signature, TensorSpec
-from serving.engine.tensors import SignaturePlan, TensorPlan, from_lists, to_array
+from serving.engine.tensors import (
+    SignaturePlan,
+    TensorPlan,
+    from_bytes,
+    from_lists,
+    to_array,
+    to_bytes,
+    to_lists,
+    to_values,
+)
+from serving.runtime import Array
 
 FLOATS = {Datatype.FP16, Datatype.FP32, Datatype.FP64}
 
@@ -19,21 +30,100 @@ def plan(datatype: Datatype = Datatype.FP32, shape: tuple[int | None, ...] = (No
     return TensorPlan.of(TensorSpec(name="x", datatype=datatype, shape=shape))
 
 
-def elements(datatype: Datatype) -> st.SearchStrategy[Any]:
+@st.composite
+def tensors(draw: st.DrawFn, datatype: Datatype, *, finite: bool = True) -> Array:
+    """Any array of a datatype; BF16 is drawn by its bits, BYTES as bytes."""
+    shape = draw(arrays.array_shapes(min_dims=1, max_dims=3, max_side=3))
+    if datatype is Datatype.BYTES:
+        return draw(arrays.arrays(np.dtype(object), shape, elements=st.binary(max_size=9), fill=st.nothing()))
+    if datatype is Datatype.BF16:
+        bits = draw(arrays.arrays(np.uint16, shape)).view(ml_dtypes.bfloat16)
+        return np.where(np.isfinite(bits), bits, ml_dtypes.bfloat16(0)) if finite else bits
     dtype = np.dtype(datatype.numpy_name)
-    if datatype in FLOATS:
-        return arrays.from_dtype(dtype, allow_nan=False, allow_infinity=False)
-    return arrays.from_dtype(dtype)
+    floats = {"allow_nan": not finite, "allow_infinity": not finite} if datatype in FLOATS else {}
+    return draw(arrays.arrays(dtype, shape, elements=arrays.from_dtype(dtype, **floats)))  # type: ignore[arg-type]
 
 
 @given(data=st.data(), datatype=st.sampled_from(list(Datatype)), nested=st.booleans())
 def test_every_value_of_every_datatype_comes_back(data: st.DataObject, datatype: Datatype, nested: bool) -> None:
-    shape = data.draw(arrays.array_shapes(min_dims=1, max_dims=3, max_side=3))
-    given_array = data.draw(arrays.arrays(np.dtype(datatype.numpy_name), shape, elements=elements(datatype)))
-    values = given_array.tolist() if nested else given_array.reshape(-1).tolist()
-    built = to_array(plan(datatype, (None, *shape[1:])), list(shape), values, "x")
-    assert built.dtype == given_array.dtype
-    np.testing.assert_array_equal(built, given_array)
+    array = data.draw(tensors(datatype))
+    values = array.tolist() if nested else array.reshape(-1).tolist()
+    shape = list(array.shape)
+    if datatype is Datatype.BF16:
+        values = array.astype(float).tolist()
+    built = to_array(plan(datatype, (None, *shape[1:])), shape, values, "x")
+    assert built.dtype == array.dtype
+    np.testing.assert_array_equal(built, array)
+
+
+@given(data=st.data(), datatype=st.sampled_from(list(Datatype)))
+def test_every_bit_of_every_datatype_comes_back(data: st.DataObject, datatype: Datatype) -> None:
+    array = data.draw(tensors(datatype, finite=False))
+    tensor = plan(datatype, (None, *array.shape[1:]))
+    written = to_bytes(tensor, array)
+    built = from_bytes(tensor, list(array.shape), memoryview(written), "x", finite=False)
+    assert (built.dtype, built.shape, to_bytes(tensor, built)) == (array.dtype, array.shape, written)
+    if datatype is Datatype.BYTES:
+        assert built.tolist() == array.tolist()
+
+
+@given(data=st.data(), datatype=st.sampled_from(list(Datatype)), raw=st.binary(max_size=40))
+def test_bytes_that_are_no_tensor_are_refused_or_are_one(data: st.DataObject, datatype: Datatype, raw: bytes) -> None:
+    shape = data.draw(st.lists(st.integers(1, 2**40), min_size=2, max_size=2))
+    tensor = plan(datatype, (None, None))
+    try:
+        built = from_bytes(tensor, shape, memoryview(raw), "x")
+    except InputError as error:
+        assert str(error).startswith("x")
+    else:
+        assert to_bytes(tensor, built) == raw
+
+
+def test_bytes_are_read_behind_their_lengths() -> None:
+    tensor = plan(Datatype.BYTES, (None,))
+    assert to_bytes(tensor, np.array([b"ab", b""], object)) == b"\2\0\0\0ab\0\0\0\0"
+    for raw, message in (
+        (b"\2\0\0\0ab", "x: expected 2 elements, each behind its length, in 6 bytes"),
+        (b"\2\0\0\0ab\1\0\0\0", "x: element 1 of 2 is cut short"),
+        (b"\2\0\0\0ab\0\0", "x: element 1 of 2 is cut short"),
+        (b"\xff\xff\xff\xff\0\0\0\0", "x: element 0 of 2 is cut short"),
+        (b"\0\0\0\0\0\0\0\0!", "x: 1 bytes stand behind the last of 2"),
+    ):
+        with pytest.raises(InputError, match=message):
+            from_bytes(tensor, [2], memoryview(raw), "x")
+
+
+def test_text_is_bytes_in_json_and_other_bytes_are_not() -> None:
+    tensor = plan(Datatype.BYTES, (None,))
+    assert to_array(tensor, [2], ["é", ""], "x").tolist() == ["é".encode(), b""]
+    assert to_values(tensor, np.array(["é".encode()], object)) == ["é"]
+    with pytest.raises(InputError, match=r"outputs: 'x' holds bytes that are not text.*binary_data"):
+        to_values(tensor, np.array([b"\xff"], object))
+    with pytest.raises(InputError, match=r"x.data: a string holds half a character"):
+        to_array(tensor, [1], ["\ud800"], "x")
+    with pytest.raises(InputError, match=r"x.data: expected strings for BYTES, got a whole number"):
+        to_array(tensor, [1], [1], "x")
+
+
+def test_bf16_is_the_nearest_one_and_answers_as_the_same_number() -> None:
+    built = to_array(plan(Datatype.BF16), [1, 2], [1.001, 3], "x")
+    assert built.astype(float).tolist() == [[1.0, 3.0]]
+    signature = Signature(
+        inputs=(spec := TensorSpec(name="x", datatype=Datatype.BF16, shape=(None, 2)),), outputs=(spec,)
+    )
+    assert to_lists(SignaturePlan.of(signature), {"x": built}) == {"x": [[1.0, 3.0]]}
+
+
+@pytest.mark.parametrize("datatype", sorted({*FLOATS, Datatype.BF16}))
+def test_what_is_not_finite_is_refused_unless_it_may_pass(datatype: Datatype) -> None:
+    array = np.array([[np.nan, np.inf]], datatype.numpy_name)
+    raw = memoryview(array.tobytes())
+    with pytest.raises(InputError, match="x: a value is not a finite number"):
+        from_bytes(plan(datatype), [1, 2], raw, "x")
+    assert from_bytes(plan(datatype), [1, 2], raw, "x", finite=False).tobytes() == array.tobytes()
+    if datatype in (Datatype.FP32, Datatype.FP64):
+        values = array.reshape(-1).tolist()
+        assert to_array(plan(datatype), [1, 2], values, "x", finite=False).tobytes() == array.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -93,6 +183,8 @@ def test_wrong_values_are_named(values: object, message: str) -> None:
         (Datatype.UINT64, -1),
         (Datatype.FP16, 65505.0),
         (Datatype.FP16, 1e300),
+        (Datatype.BF16, 3.4e38),
+        (Datatype.BF16, 1e300),
         (Datatype.FP32, 3.5e38),
     ],
 )

@@ -1,0 +1,59 @@
+"""Which requests HTTP/1.1 refuses by their head: too large, or such that another server might read them differently.
+
+The parser refuses what is not HTTP: a length beside chunks, two lengths, bare line feeds, folded lines. What it leaves
+is refused here, before a body is read.
+
+Source: RFC 9112, sections 2.3, 3.2, 6.1 and 6.3 (request smuggling: section 11.2).
+"""
+
+MAX_HEADERS = 100
+
+_LOOKED_AT = frozenset({b"content-length", b"transfer-encoding", b"host"})
+_VERSIONS = ("1.1", "1.0")
+
+
+class Refused(Exception):
+    """A request that is answered with a status, a message, and the end of the connection."""
+
+    def __init__(self, status: int, message: str) -> None:
+        """Take what is answered."""
+        super().__init__(message)
+        self.status = status
+
+
+def too_large(body_bytes: int) -> Refused:
+    """Return the refusal of a body that is over its limit."""
+    return Refused(413, f"the body is larger than {body_bytes} bytes")
+
+
+def large_headers(header_bytes: int) -> Refused:
+    """Return the refusal of headers that are over their limit."""
+    return Refused(431, f"the headers are larger than {header_bytes} bytes")
+
+
+def check_head(headers: list[tuple[bytes, bytes]], version: str, header_bytes: int, body_bytes: int) -> None:
+    """Check a request's version and headers, whose names are in lower case.
+
+    Raises:
+        Refused: the request is too large or ambiguous.
+    """
+    if version not in _VERSIONS:
+        raise Refused(505, f"HTTP/{version} is not spoken here; use HTTP/1.1")
+    if len(headers) > MAX_HEADERS:
+        raise Refused(431, f"more than {MAX_HEADERS} headers")
+    if sum(len(name) + len(value) for name, value in headers) > header_bytes:
+        raise large_headers(header_bytes)
+    hosts = 0
+    for name, value in headers:
+        if name in _LOOKED_AT:
+            hosts += name == b"host"
+            _check_framing(name, value, version, body_bytes)
+    if hosts > 1:
+        raise Refused(400, "the header host: given more than once")
+
+
+def _check_framing(name: bytes, value: bytes, version: str, body_bytes: int) -> None:
+    if name == b"content-length" and int(value) > body_bytes:
+        raise too_large(body_bytes)
+    if name == b"transfer-encoding" and (version == "1.0" or value.lower() != b"chunked"):
+        raise Refused(501, f"the header transfer-encoding: expected chunked, in HTTP/1.1, got {value!r:.40}")

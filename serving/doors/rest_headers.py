@@ -1,0 +1,64 @@
+"""What the REST door reads of a request's headers."""
+
+from typing import NamedTuple
+
+from registry.errors import InputError
+from serving.doors.http import Headers
+from serving.doors.requests import checked_id, new_request_id
+
+JSON_LENGTH = b"inference-header-content-length"
+"""Of a request or answer with binary tensors: how many bytes of the body are JSON."""
+
+_LENGTH_DIGITS = 12
+
+
+class RequestHeaders(NamedTuple):
+    """What a request says of itself."""
+
+    request_id: str
+    unit_id: str
+    json_length: int | None
+    coding: str | None
+    """Of the body; None: as it is."""
+    accepted: str | None
+    """Codings in which the client takes answers, as it says."""
+
+    @property
+    def id_header(self) -> tuple[bytes, bytes]:
+        """The header that every answer has."""
+        return b"x-request-id", self.request_id.encode()
+
+
+def read_headers(headers: Headers) -> RequestHeaders:
+    """Read what concerns the door; a request without an id gets one.
+
+    Raises:
+        InputError: an id or a length is none.
+    """
+    request_id = unit_id = json_length = accepted = coding = None
+    for name, value in headers:
+        if name == b"x-request-id":
+            request_id = checked_id("x-request-id", value.decode("latin-1"))
+        elif name == b"x-burnish-unit":
+            unit_id = checked_id("x-burnish-unit", value.decode("latin-1"))
+        elif name == JSON_LENGTH:
+            json_length = _length(value)
+        elif name == b"content-encoding":
+            coding = _coding(coding, value)
+        elif name == b"accept-encoding":
+            accepted = value.decode("latin-1")
+    request_id = request_id or new_request_id()
+    return RequestHeaders(request_id, unit_id or request_id, json_length, coding, accepted)
+
+
+def _length(value: bytes) -> int:
+    if not value.isdigit() or len(value) > _LENGTH_DIGITS:
+        raise InputError(f"the header {JSON_LENGTH.decode()}: expected a number of bytes")
+    return int(value)
+
+
+def _coding(before: str | None, value: bytes) -> str | None:
+    coding = value.decode("latin-1").strip().lower()
+    if coding in ("", "identity"):
+        return before
+    return coding if before is None else f"{before}, {coding}"
