@@ -99,7 +99,7 @@ def test_every_kind_of_number_is_kept(tmp_path: Path, numpy_name: str) -> None:
 
 
 def test_text_and_bf16_are_kept_and_counted(tmp_path: Path) -> None:
-    capture = Capture(tmp_path, 1)
+    capture = Capture(tmp_path, 1, KEEP)
     x, y = np.array([[b"a", b"\xff" * 100]], object), np.array([[1.5, 2]], "bfloat16")
     asked = CapturedRequest("m", served(1), "id", 1, {"x": x}, {"y": y})
     assert asked.size_bytes > 101
