@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
@@ -12,7 +13,8 @@ from registry.errors import BurnishError, CandidateError, QueueFull
 from registry.records.model import ServedVersion
 from registry.records.release import ServingPolicy
 from serving.engine.backlog import Drain
-from serving.engine.queue import RequestQueue, Waiting
+from serving.engine.batch_limit import BatchLimit
+from serving.engine.queue import RequestQueue, SampleShapes, Waiting
 from serving.engine.runs import RunThreads, Share
 from serving.engine.statistics import Statistics, Timing
 from serving.engine.urgency import ROUTINE, Urgency
@@ -43,6 +45,8 @@ class BatchLimits:
     """Rows in a shared run; a request with more runs alone."""
     inline_rows: int
     """Requests of at most this many rows run on the loop when the session is free."""
+    seconds_per_run: float
+    """On one row, measured when it was loaded."""
     max_waiting: int
     """Requests that may wait where the model's policy names no number; more are turned away."""
 
@@ -58,6 +62,7 @@ class BatchLimits:
             together=served.batch_invariant and signature.batched,
             max_batch_size=served.max_batch_size,
             inline_rows=int(INLINE_SECONDS / max(seconds_per_run, 1e-6)) if fixed else 0,
+            seconds_per_run=seconds_per_run,
             max_waiting=max_waiting,
         )
 
@@ -87,6 +92,9 @@ class Batcher:
         self._share = Share()
         self._queue = RequestQueue()
         self._drain = Drain()
+        self._learned = BatchLimit(limits.max_batch_size, limits.seconds_per_run)
+        self._free_ns = 0
+        """When the run under way is over, as far as can be told."""
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -118,11 +126,12 @@ class Batcher:
 
         Raises:
             CandidateError: the batch that it was in failed.
-            QueueFull: as many requests wait as may.
+            QueueFull: as many requests wait as may, or as can be answered within the model's latency objective.
             DeadlineExceeded: its time was over before it ran.
         """
-        self._check_room()
         waiting = Waiting(inputs, rows, asyncio.get_running_loop().create_future(), urgency, timing or Timing())
+        if len(self._queue):
+            self._check_room(waiting)
         self._queue.add(waiting)
         if self._task is None:
             self._drain.begin()
@@ -137,12 +146,33 @@ class Batcher:
         if self._task is not None:
             await asyncio.wait([self._task])
 
-    def _check_room(self) -> None:
+    @property
+    def _objective_seconds(self) -> float | None:
+        milliseconds = self._policy().latency_objective_ms
+        return None if milliseconds is None else milliseconds / 1000
+
+    def _check_room(self, newcomer: Waiting) -> None:
+        full = None
         if len(self._queue) >= (self._policy().max_waiting or self._limits.max_waiting):
-            raise QueueFull(
-                f"{len(self._queue)} requests wait for this version already; try again shortly",
-                retry_after_s=self._drain.retry_after_s(len(self._queue)),
-            )
+            full = f"{len(self._queue)} requests wait for this version already"
+        else:
+            objective = self._objective_seconds
+            if objective is not None and self._seconds_until_answer(newcomer, objective) > objective:
+                full = f"{len(self._queue)} requests wait for this version, all that it can answer within its objective"
+        if full:
+            raise QueueFull(f"{full}; try again shortly", retry_after_s=self._drain.retry_after_s(len(self._queue)))
+
+    def _seconds_until_answer(self, newcomer: Waiting, objective: float) -> float:
+        """The rest of the run under way, and the runs of all that go before, each of its own shapes."""
+        ahead = [*self._queue.before(newcomer.urgency.priority), newcomer]
+        rest = max(0, self._free_ns - time.perf_counter_ns()) / 1e9
+        if not self._limits.together:
+            return rest + sum(self._learned.seconds(waiting.rows, waiting.rows) for waiting in ahead)
+        rows = Counter[SampleShapes]()
+        for waiting in ahead:
+            rows[waiting.shapes] += waiting.rows
+        limit = self._learned.rows(objective)
+        return rest + sum(self._learned.seconds(size, limit) for size in rows.values())
 
     async def _work(self) -> None:
         """Run batches until none waits. Each is put together when its thread is there, of all that wait by then."""
@@ -154,10 +184,11 @@ class Batcher:
 
     async def _run_next(self) -> None:
         batch: list[Waiting] = []
+        asked_ns = time.perf_counter_ns()
         try:
             async with self._threads.turn(self._share):
-                batch = self._queue.take(self._limits.max_batch_size, together=self._limits.together)
-                done = not batch or await self._run(batch)
+                batch = self._queue.take(self._learned.rows(self._objective_seconds), together=self._limits.together)
+                done = not batch or await self._run(batch, asked_ns)
             if not done:
                 await self._run_one_by_one(batch)
             self._drain.left(len(batch))
@@ -168,13 +199,16 @@ class Batcher:
     async def _run_one_by_one(self, batch: list[Waiting]) -> None:
         """Run the requests of a batch that failed alone, so that the one to blame harms no other."""
         for waiting in batch:
+            asked_ns = time.perf_counter_ns()
             async with self._threads.turn(self._share):
                 if waiting.wanted(time.perf_counter_ns()):
-                    await self._run([waiting])
+                    await self._run([waiting], asked_ns)
 
-    async def _run(self, batch: list[Waiting]) -> bool:
+    async def _run(self, batch: list[Waiting], asked_ns: int) -> bool:
         """Run a batch and hand out its outputs; return False if it failed and its requests are to be run alone."""
         start = time.perf_counter_ns()
+        rows = sum(waiting.rows for waiting in batch)
+        self._free_ns = asked_ns + int(1e9 * self._learned.seconds(rows, rows))
         for waiting in batch:
             waiting.timing.queue_ns = start - waiting.since_ns
             self._statistics.queue.add(waiting.timing.queue_ns)
@@ -185,8 +219,10 @@ class Batcher:
                 return False
             _settle(batch[0], error)
             return True
-        took = time.perf_counter_ns() - start
-        self._statistics.ran(sum(waiting.rows for waiting in batch), took)
+        now = time.perf_counter_ns()
+        took = now - start
+        self._statistics.ran(rows, took)
+        self._learned.ran(rows, (now - asked_ns) / 1e9)
         for waiting, own in zip(batch, outputs, strict=True):
             waiting.timing.compute_ns = took
             self._statistics.compute.add(took)

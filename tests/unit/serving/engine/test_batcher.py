@@ -26,7 +26,9 @@ def threads() -> Iterator[RunThreads]:
 
 
 def limits(*, together: bool = True, inline_rows: int = 0, max_waiting: int = 100) -> BatchLimits:
-    return BatchLimits(together=together, max_batch_size=4, inline_rows=inline_rows, max_waiting=max_waiting)
+    return BatchLimits(
+        together=together, max_batch_size=4, inline_rows=inline_rows, seconds_per_run=0.001, max_waiting=max_waiting
+    )
 
 
 def rows(*values: float, width: int = 2) -> Arrays:
@@ -125,6 +127,24 @@ def test_the_policy_in_force_says_how_many_may_wait(threads: RunThreads) -> None
             with pytest.raises(QueueFull):
                 await busy.batcher.submit(rows(4), 1)
         assert [(await task)["y"][0, 0] for task in tasks] == [10, 20, 30]
+
+    run(work())
+
+
+def test_more_than_can_be_answered_within_the_objective_is_turned_away_and_less_is_not(threads: RunThreads) -> None:
+    async def work() -> None:
+        async with Busy(threads, limits()) as busy:
+            busy.policy = ServingPolicy(latency_objective_ms=0.001)
+            only = await busy.send(1)
+            with pytest.raises(
+                QueueFull, match="1 requests wait for this version, all that it can answer within its obj"
+            ):
+                await busy.batcher.submit(rows(2), 1)
+            busy.policy = ServingPolicy(latency_objective_ms=10**6)
+            more = await busy.send(2)
+            busy.policy = ServingPolicy(latency_objective_ms=0.001)
+        assert [(await task)["y"][0, 0] for task in (only, more)] == [10, 20]
+        assert busy.session.shapes == [(1, 2)] * 3, "an objective that cannot be kept allows batches of one"
 
     run(work())
 
@@ -266,7 +286,7 @@ def test_quick_sessions_run_on_the_loop_but_never_beside_a_running_batch() -> No
 
 def test_limits_follow_from_the_version_and_the_measured_run() -> None:
     assert BatchLimits.of(served(1), 0.00009, 7) == BatchLimits(
-        together=True, max_batch_size=4, inline_rows=3, max_waiting=7
+        together=True, max_batch_size=4, inline_rows=3, seconds_per_run=0.00009, max_waiting=7
     )
     assert BatchLimits.of(served(1), 0.01, 7).inline_rows == 0
     assert not BatchLimits.of(served(1, invariant=False), 0.01, 7).together
