@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.servers", "tests.integration.echo_engine"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

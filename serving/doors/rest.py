@@ -91,20 +91,18 @@ class RestDoor:
             headers = read_headers(request.headers)
             if headers.coding is not None:
                 return self._decompressed(request, headers)
-            answer = self._answer(request, headers)
+            match request.path.split("/")[1:]:
+                case ["v2", "models", model, "infer"]:
+                    answer = self._infer(model, None, headers, request)
+                case ["v2", "models", model, "versions", version, "infer"]:
+                    answer = self._infer(model, parse_version(version), headers, request)
+                case _:
+                    return self._describe(request, headers)
         except (_Refused, BurnishError) as error:
             return _failure(error, headers.id_header if headers else None)
         if headers.accepted is None or (isinstance(answer, Reply) and len(answer.body) < compression.SMALLEST_BYTES):
             return answer
         return _compressed(answer, headers.accepted)
-
-    def _answer(self, request: Request, headers: RequestHeaders) -> Reply | Coroutine[Any, Any, Reply]:
-        match request.path.split("/")[1:]:
-            case ["v2", "models", model, "infer"]:
-                return self._infer(model, None, headers, request)
-            case ["v2", "models", model, "versions", version, "infer"]:
-                return self._infer(model, parse_version(version), headers, request)
-        return self._describe(request, headers)
 
     async def _decompressed(self, request: Request, headers: RequestHeaders) -> Reply:
         """Answer a request whose body is compressed; it is read in a thread, for it may be long."""
@@ -228,9 +226,10 @@ def refuse(status: int, message: str) -> Reply:
 
 
 async def _compressed(answer: Reply | Coroutine[Any, Any, Reply], accepted: str) -> Reply:
+    """Compress tensors where the client takes it. Nothing else is: Triton's asynchronous client could not read it."""
     reply = answer if isinstance(answer, Reply) else await answer
     coding = compression.choose(accepted)
-    if coding is None or len(reply.body) < compression.SMALLEST_BYTES:
+    if coding is None or reply.status != 200 or len(reply.body) < compression.SMALLEST_BYTES:
         return reply
     body = await asyncio.to_thread(compression.compress, reply.body, coding)
     headers = [*reply.headers, (b"content-encoding", coding.encode()), (b"vary", b"accept-encoding")]

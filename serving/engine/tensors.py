@@ -211,10 +211,14 @@ def to_lists(plan: SignaturePlan, outputs: Arrays) -> dict[str, list[Any]]:
     Raises:
         InputError: an element of BYTES is not text.
     """
-    return {
-        tensor.name: np.reshape(to_values(tensor, outputs[tensor.name]), outputs[tensor.name].shape).tolist()
-        for tensor in plan.outputs
-    }
+    nested = {}
+    for tensor in plan.outputs:
+        array = outputs[tensor.name]
+        values = to_values(tensor, array)
+        if tensor.dtype.hasobject:
+            values = np.array(values, object)  # as NumPy's own text they would lose NULs at their end
+        nested[tensor.name] = np.reshape(values, array.shape).tolist()
+    return nested
 
 
 def _check_shape(plan: TensorPlan, shape: list[Any], where: str) -> None:

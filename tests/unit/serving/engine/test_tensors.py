@@ -105,6 +105,12 @@ def test_text_is_bytes_in_json_and_other_bytes_are_not() -> None:
         to_array(tensor, [1], [1], "x")
 
 
+def test_bytes_keep_their_last_nul_as_lists() -> None:
+    spec = TensorSpec(name="x", datatype=Datatype.BYTES, shape=(None, 2))
+    array = np.array([[b"a\0", b""]], object)
+    assert to_lists(SignaturePlan.of(Signature(inputs=(spec,), outputs=(spec,))), {"x": array}) == {"x": [["a\0", ""]]}
+
+
 def test_bf16_is_the_nearest_one_and_answers_as_the_same_number() -> None:
     built = to_array(plan(Datatype.BF16), [1, 2], [1.001, 3], "x")
     assert built.astype(float).tolist() == [[1.0, 3.0]]

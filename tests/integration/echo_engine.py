@@ -1,0 +1,157 @@
+"""A running engine of one worker, with a model for each datatype that gives back what it gets."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import onnx
+import psutil
+import pytest
+from onnx import TensorProto, helper
+
+from registry.records.model import (
+    ArtifactFormat,
+    ArtifactRef,
+    Datatype,
+    PluginConfig,
+    ServedVersion,
+    Signature,
+    TensorSpec,
+)
+from registry.records.release import CatalogEntry, NonFinite, ServingPolicy, TrafficSplit
+from registry.store.artifacts_local import LocalArtifacts
+from serving.engine.catalog import write_entry
+from tests.integration.processes import end_tree, free_pair, free_ports, wait_for
+
+WAIT_SECONDS = 60.0
+MAX_BODY_BYTES = 2_000_000
+WIDTH = 4
+
+_ONNX_TYPES = {
+    Datatype.FP16: TensorProto.FLOAT16,
+    Datatype.FP32: TensorProto.FLOAT,
+    Datatype.FP64: TensorProto.DOUBLE,
+    Datatype.BF16: TensorProto.BFLOAT16,
+    Datatype.BYTES: TensorProto.STRING,
+}
+
+
+@dataclass(frozen=True)
+class EchoEngine:
+    """Where a running engine listens."""
+
+    process: "subprocess.Popen[bytes]"
+    rest: str
+    """host:port"""
+    grpc: str
+    bento: str
+
+    @property
+    def url(self) -> str:
+        """Of the REST door."""
+        return f"http://{self.rest}"
+
+    def resident_bytes(self) -> int:
+        """Memory of all its processes."""
+        root = psutil.Process(self.process.pid)
+        return sum(process.memory_info().rss for process in (root, *root.children(recursive=True)))
+
+
+def name_of(datatype: Datatype) -> str:
+    """The model that gives back tensors of a datatype."""
+    return f"echo-{datatype.value.lower()}"
+
+
+def _store(store: LocalArtifacts, folder: Path, datatype: Datatype) -> tuple[str, Signature]:
+    kind = _ONNX_TYPES.get(datatype) or TensorProto.DataType.Value(datatype.value)
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "echo",
+        [helper.make_tensor_value_info("x", kind, ["n", WIDTH])],
+        [helper.make_tensor_value_info("y", kind, ["n", WIDTH])],
+    )
+    folder.mkdir()
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, folder / ArtifactFormat.ONNX.main_file)
+    sides = [TensorSpec(name=name, datatype=datatype, shape=(None, WIDTH)) for name in ("x", "y")]
+    return store.put(folder), Signature(inputs=(sides[0],), outputs=(sides[1],))
+
+
+def _publish(home: Path) -> None:
+    """Put a model of each datatype in the catalog, with two versions; ``nan`` takes what is not finite."""
+    store = LocalArtifacts(home / "artifacts")
+    for datatype in Datatype:
+        digest, signature = _store(store, home / datatype.value, datatype)
+        versions = tuple(
+            ServedVersion(
+                version=number,
+                artifact=ArtifactRef(sha256=digest, format=ArtifactFormat.ONNX, size_bytes=1),
+                runtime=PluginConfig(name="onnxruntime"),
+                signature=signature,
+                batch_invariant=True,
+            )
+            for number in (1, 2)
+        )
+        split = TrafficSplit(weights={1: 100})
+        entry = CatalogEntry(model=name_of(datatype), generation=1, split=split, versions=versions)
+        write_entry(home / "catalog", entry)
+        if datatype is Datatype.FP32:
+            policy = ServingPolicy(non_finite=NonFinite.PASS)
+            write_entry(home / "catalog", entry.model_copy(update={"model": "nan", "policy": policy}))
+
+
+def _start(home: Path, bento_port: int, door_port: int) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-P", "-m", "bentoml", "serve", "serving.doors.bento:EngineService"]
+    environment = {
+        **os.environ,
+        "BENTOML_DO_NOT_TRACK": "true",
+        "BENTOML_HOME": str(home / "bento"),
+        "PYTHONSAFEPATH": "1",
+        "BURNISH_ENGINE_CATALOG_FOLDER": str(home / "catalog"),
+        "BURNISH_ENGINE_ARTIFACTS_FOLDER": str(home / "artifacts"),
+        "BURNISH_ENGINE_CAPTURE_FOLDER": str(home / "capture"),
+        "BURNISH_ENGINE_CAPTURE_RATE": "0.01",
+        "BURNISH_ENGINE_DOOR_PORT": str(door_port),
+        "BURNISH_ENGINE_MAX_BODY_BYTES": str(MAX_BODY_BYTES),
+        "BURNISH_ENGINE_WORKERS": "1",
+    }
+    working_folder = home / "empty"
+    working_folder.mkdir()
+    with (home / "engine.log").open("wb") as log:
+        return subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(bento_port)],
+            env=environment,
+            cwd=working_folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def echo_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EchoEngine]:
+    """A running engine, one a test run."""
+    home = tmp_path_factory.mktemp("echo")
+    (home / "catalog").mkdir()
+    _publish(home)
+    bento_port, door_port = free_ports(1)[0], free_pair()
+    process = _start(home, bento_port, door_port)
+    engine = EchoEngine(
+        process, f"127.0.0.1:{door_port}", f"127.0.0.1:{door_port + 1}", f"http://127.0.0.1:{bento_port}"
+    )
+    try:
+        wait_for(lambda: _ready(f"{engine.url}/v2/health/ready"), "the doors", WAIT_SECONDS)
+        wait_for(lambda: _ready(f"{engine.bento}/readyz"), "the Bento endpoint", WAIT_SECONDS)
+        yield engine
+    finally:
+        end_tree(process)
