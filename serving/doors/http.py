@@ -165,10 +165,9 @@ class Connection(asyncio.Protocol):
         """All headers are known: refuse what is too large before its body is read."""
         self._head_bytes = -1
         version = self._parser.get_http_version()
-        check_head(self._headers, version, self._limits.header_bytes, self._limits.body_bytes)
-        for name, value in self._headers:
-            if name == b"expect" and value.lower() == b"100-continue" and not self._queued and self._working is None:
-                self._transport.write(_CONTINUE)
+        waits = check_head(self._headers, version, self._limits.header_bytes, self._limits.body_bytes)
+        if waits and not self._queued and self._working is None:
+            self._transport.write(_CONTINUE)
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""

@@ -8,7 +8,7 @@ Source: RFC 9112, sections 2.3, 3.2, 6.1 and 6.3 (request smuggling: section 11.
 
 MAX_HEADERS = 100
 
-_LOOKED_AT = frozenset({b"content-length", b"transfer-encoding", b"host"})
+_LOOKED_AT = frozenset({b"content-length", b"transfer-encoding", b"host", b"expect"})
 _VERSIONS = ("1.1", "1.0")
 
 
@@ -31,8 +31,11 @@ def large_headers(header_bytes: int) -> Refused:
     return Refused(431, f"the headers are larger than {header_bytes} bytes")
 
 
-def check_head(headers: list[tuple[bytes, bytes]], version: str, header_bytes: int, body_bytes: int) -> None:
+def check_head(headers: list[tuple[bytes, bytes]], version: str, header_bytes: int, body_bytes: int) -> bool:
     """Check a request's version and headers, whose names are in lower case.
+
+    Returns:
+        Whether the client waits to be told to go on before it sends the body.
 
     Raises:
         Refused: the request is too large or ambiguous.
@@ -41,15 +44,23 @@ def check_head(headers: list[tuple[bytes, bytes]], version: str, header_bytes: i
         raise Refused(505, f"HTTP/{version} is not spoken here; use HTTP/1.1")
     if len(headers) > MAX_HEADERS:
         raise Refused(431, f"more than {MAX_HEADERS} headers")
-    if sum(len(name) + len(value) for name, value in headers) > header_bytes:
-        raise large_headers(header_bytes)
-    hosts = 0
+    size = hosts = 0
+    waits = False
     for name, value in headers:
-        if name in _LOOKED_AT:
-            hosts += name == b"host"
+        size += len(name) + len(value)
+        if name not in _LOOKED_AT:
+            continue
+        if name == b"host":
+            hosts += 1
+        elif name == b"expect":
+            waits = value.lower() == b"100-continue"
+        else:
             _check_framing(name, value, version, body_bytes)
+    if size > header_bytes:
+        raise large_headers(header_bytes)
     if hosts > 1:
         raise Refused(400, "the header host: given more than once")
+    return waits
 
 
 def _check_framing(name: bytes, value: bytes, version: str, body_bytes: int) -> None:

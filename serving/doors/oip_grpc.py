@@ -82,17 +82,17 @@ def parameters(request: Any) -> dict[str, object]:  # noqa: ANN401
 
 def encode_answer(answer: Answer, wanted: tuple[TensorPlan, ...], given_id: str) -> pb.ModelInferResponse:
     """Write an inference answer, its tensors raw."""
-    slot, request_id, outputs = answer.slot, answer.request_id, answer.outputs
+    lineage, request_id, outputs = answer.slot.lineage, answer.request_id, answer.outputs
     arrays = [outputs[tensor.name] for tensor in wanted]
     response = pb.ModelInferResponse(
-        model_name=slot.model,
-        model_version=str(slot.served.version),
+        model_name=lineage.model,
+        model_version=lineage.version,
         id=given_id or request_id,
         raw_output_contents=list(map(to_bytes, wanted, arrays)),
     )
     for tensor, array in zip(wanted, arrays, strict=True):
         response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=array.shape)
-    response.parameters["artifact"].string_param = slot.served.artifact.sha256
+    response.parameters["artifact"].string_param = lineage.artifact
     response.parameters["request_id"].string_param = request_id
     return response
 

@@ -57,19 +57,11 @@ class _Inference(NamedTuple):
     urgency: Urgency
 
     def reply(self, answer: Answer) -> Reply:
-        served = self.slot.served
-        encoded = encode_answer(answer, self.wanted, self.request.id)
-        headers = [
-            (b"x-request-id", self.request_id.encode()),
-            (b"x-burnish-model", self.slot.model.encode()),
-            (b"x-burnish-version", b"%d" % served.version),
-            (b"x-burnish-artifact", served.artifact.sha256.encode()),
-        ]
-        if encoded.json_length is None:
-            headers.append(_JSON)
-        else:
-            headers += (_BINARY, (JSON_LENGTH, b"%d" % encoded.json_length))
-        return Reply(200, encoded.body, headers)
+        body, json_length = encode_answer(answer, self.wanted, self.request.id)
+        headers = [(b"x-request-id", self.request_id.encode()), _JSON]
+        if json_length is not None:
+            headers[1:] = _BINARY, (JSON_LENGTH, b"%d" % json_length)
+        return Reply(200, body, headers, self.slot.lineage.header_lines)
 
 
 class RestDoor:
@@ -233,7 +225,7 @@ async def _compressed(answer: Reply | Coroutine[Any, Any, Reply], accepted: str)
         return reply
     body = await asyncio.to_thread(compression.compress, reply.body, coding)
     headers = [*reply.headers, (b"content-encoding", coding.encode()), (b"vary", b"accept-encoding")]
-    return Reply(reply.status, body, headers)
+    return reply._replace(body=body, headers=headers)
 
 
 def _allow(request: Request, method: str) -> None:

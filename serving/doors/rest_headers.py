@@ -9,6 +9,7 @@ from serving.doors.requests import checked_id, new_request_id
 JSON_LENGTH = b"inference-header-content-length"
 """Of a request or answer with binary tensors: how many bytes of the body are JSON."""
 
+_READ = frozenset({b"x-request-id", b"x-burnish-unit", JSON_LENGTH, b"content-encoding", b"accept-encoding"})
 _LENGTH_DIGITS = 12
 
 
@@ -37,6 +38,8 @@ def read_headers(headers: Headers) -> RequestHeaders:
     """
     request_id = unit_id = json_length = accepted = coding = None
     for name, value in headers:
+        if name not in _READ:
+            continue
         if name == b"x-request-id":
             request_id = checked_id("x-request-id", value.decode("latin-1"))
         elif name == b"x-burnish-unit":

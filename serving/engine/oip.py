@@ -146,7 +146,7 @@ def encode_answer(answer: Answer, wanted: tuple[WantedOutput, ...], given_id: st
     Raises:
         InputError: an output of BYTES that is not text is asked for in JSON.
     """
-    slot, request_id, outputs = answer.slot, answer.request_id, answer.outputs
+    lineage, request_id, outputs = answer.slot.lineage, answer.request_id, answer.outputs
     tensors, behind = [], []
     for tensor, binary in wanted:
         array = outputs[tensor.name]
@@ -159,10 +159,10 @@ def encode_answer(answer: Answer, wanted: tuple[WantedOutput, ...], given_id: st
             described["data"] = to_values(tensor, array)
         tensors.append(described)
     document = {
-        "model_name": slot.model,
-        "model_version": str(slot.served.version),
+        "model_name": lineage.model,
+        "model_version": lineage.version,
         "id": given_id or request_id,
-        "parameters": {"artifact": slot.served.artifact.sha256, "request_id": request_id},
+        "parameters": {"artifact": lineage.artifact, "request_id": request_id},
         "outputs": tensors,
     }
     head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)

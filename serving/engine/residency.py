@@ -15,6 +15,7 @@ from registry.store.base import ArtifactStore
 from serving.engine.batcher import Batcher, BatchLimits, Contain
 from serving.engine.comparison import Comparison
 from serving.engine.runs import RunThreads
+from serving.engine.lineage import Lineage
 from serving.engine.statistics import Histogram, Statistics
 from serving.engine.tensors import SignaturePlan
 from serving.runtime import Session, build_runtime
@@ -44,11 +45,13 @@ class Slot:
     failure: str | None = None
     retry_at: float = 0.0
     plan: SignaturePlan = field(init=False, repr=False)
+    lineage: Lineage = field(init=False, repr=False)
     statistics: Statistics = field(default_factory=Statistics, repr=False)
 
     def __post_init__(self) -> None:
-        """Work out once what every request asks of the signature."""
+        """Work out once what every request asks of the signature, and what every answer says of the version."""
         self.plan = SignaturePlan.of(self.served.signature)
+        self.lineage = Lineage.of(self.model, self.served)
 
     @property
     def finite_only(self) -> bool:

@@ -132,6 +132,16 @@ def test_what_is_not_finite_is_refused_unless_it_may_pass(datatype: Datatype) ->
         assert to_array(plan(datatype), [1, 2], values, "x", finite=False).tobytes() == array.tobytes()
 
 
+@pytest.mark.parametrize("datatype", [Datatype.FP32, Datatype.FP64])
+@pytest.mark.parametrize("rows", [1, 10_000])
+def test_finite_values_pass_whatever_their_squares_are(datatype: Datatype, rows: int) -> None:
+    array = np.full((rows, 2), np.finfo(datatype.numpy_name).max, datatype.numpy_name)
+    assert from_bytes(plan(datatype), [rows, 2], memoryview(array.tobytes()), "x").tobytes() == array.tobytes()
+    array[-1, -1] = -np.inf
+    with pytest.raises(InputError, match="x: a value is not a finite number"):
+        from_bytes(plan(datatype), [rows, 2], memoryview(array.tobytes()), "x")
+
+
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
