@@ -1,6 +1,5 @@
 """The Python client: speaks HTTP to the control API and to the gateway, and imports nothing of the platform."""
 
-import hashlib
 import importlib
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -11,6 +10,8 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from burnish.errors import InputError, RemoteError
+from burnish.explanation import Explanation
+from burnish.files import DATASET_SUFFIXES, MODEL_SUFFIXES, require_file, sha256_of
 from burnish.remote import Remote
 from burnish.replies import (
     Candidate,
@@ -28,10 +29,7 @@ from burnish.replies import (
 )
 from burnish.settings import find_endpoints
 
-MODEL_SUFFIXES = (".pt2", ".onnx")
-DATASET_SUFFIXES = (".npz", ".parquet")
 UPLOAD_TIMEOUT_S = 600.0
-_CHUNK_BYTES = 1 << 20
 _POLL_S = 1.0
 
 
@@ -76,11 +74,7 @@ class Client:
         """
         try:
             with path.open("rb") as stream:
-                digest = hashlib.sha256()
-                while chunk := stream.read(_CHUNK_BYTES):
-                    digest.update(chunk)
-                stream.seek(0)
-                headers = {"x-content-sha256": digest.hexdigest()}
+                headers = {"x-content-sha256": sha256_of(stream)}
                 return str(self._uploads.put_file(f"/v1/artifacts/{filename}", stream, headers)["digest"])
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}") from error
@@ -103,7 +97,7 @@ class Client:
         if calibration is not None:
             files["calibration"] = (calibration, DATASET_SUFFIXES)
         for kind, (path, suffixes) in files.items():
-            _require_file(kind, path, suffixes)
+            require_file(kind, path, suffixes)
         digests = {kind: self.upload(path, f"{kind}{path.suffix}") for kind, (path, _) in files.items()}
         body = {
             "source": digests["model"],
@@ -233,6 +227,25 @@ class Client:
             request_id=found["parameters"]["request_id"],
         )
 
+    def explain(self, request_id: str, model: str | None = None) -> Explanation:
+        """Say what answered a captured request: version, recipe, gate, evaluation set, releases, feedback.
+
+        Raises:
+            InputError: the request was not captured (the message says why that may be), or the id is none.
+            RemoteError: the control API failed.
+        """
+        params = {"request_id": request_id} | ({"model": model} if model else {})
+        return Explanation.read(self._control.get("/v1/explain", params), self.control_url)
+
+    def explain_artifact(self, sha256: str) -> Explanation:
+        """Say what an artifact is, by its digest or the first digits of it: every version that is made of it.
+
+        Raises:
+            InputError: no version is.
+            RemoteError: the control API failed.
+        """
+        return Explanation.read(self._control.get("/v1/explain", {"artifact": sha256}), self.control_url)
+
     def status(self) -> Status:
         """Say what the reconciler found last."""
         found = self._control.get("/v1/status")
@@ -255,13 +268,6 @@ class Client:
         """Tell the true answers to one request, one value a sample."""
         body = {"model": model, "request_id": request_id, "labels": [float(label) for label in labels]}
         self._control.post("/v1/feedback", body)
-
-
-def _require_file(kind: str, path: Path, suffixes: tuple[str, ...]) -> None:
-    if path.suffix not in suffixes:
-        raise InputError(f"{kind}: {path} must end in {' or '.join(suffixes)}")
-    if not path.is_file():
-        raise InputError(f"{kind}: there is no file {path}")
 
 
 def _model(found: Mapping[str, Any]) -> Model:

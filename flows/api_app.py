@@ -11,7 +11,16 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
-from flows import api_models, api_optimizations, api_problems, api_releases, api_uploads, api_watching
+from flows import (
+    api_explain,
+    api_metrics,
+    api_models,
+    api_optimizations,
+    api_problems,
+    api_releases,
+    api_uploads,
+    api_watching,
+)
 from flows.api_bodies import Health, PlatformStatus
 from flows.api_platform import Platform, Stack
 
@@ -54,9 +63,10 @@ def build_app(platform: Platform) -> FastAPI:
     )
     app.state.platform = platform
     api_problems.install(app)
-    for part in (api_uploads, api_optimizations, api_models, api_releases, api_watching):
+    for part in (api_uploads, api_optimizations, api_models, api_releases, api_watching, api_explain):
         app.include_router(part.router, prefix="/v1")
     app.include_router(router)
+    app.include_router(api_metrics.router)
     if assets is not None:
         _serve_docs(app, assets)
     return app

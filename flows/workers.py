@@ -1,12 +1,18 @@
-"""Asks the engine's workers which generation of a model they serve."""
+"""Asks the engine's workers which generation of a model they serve, and what they count."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import httpx
 
 _PAUSE_S = 0.05
+_AT_ONCE = 16
+_MAX_METRICS_BYTES = 32 * 2**20
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,33 @@ class Workers:
             time.sleep(_PAUSE_S)
         pending = set(range(len(self._door_urls))) - acknowledged
         return Acknowledgement(tuple(sorted(acknowledged)), tuple(sorted(pending)))
+
+    def dropped_captures(self) -> int:
+        """Return how many sampled requests were not kept since the workers that answer now have started."""
+        return sum(self._ask_all(self._dropped))
+
+    def metrics(self) -> tuple[str | None, ...]:
+        """Return what each worker tells Prometheus, by number; None for one that does not answer in time."""
+        return self._ask_all(self._metrics)
+
+    def _ask_all(self, ask: Callable[[str], T]) -> tuple[T, ...]:
+        """Ask the workers at the same time, so that those that hang cost one timeout together."""
+        with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(self._door_urls))) as threads:
+            return tuple(threads.map(ask, self._door_urls))
+
+    def _dropped(self, door_url: str) -> int:
+        try:
+            response = self._http.get(f"{door_url}/burnish/catalog")
+            return int(response.raise_for_status().json()["capture"]["dropped"])
+        except (httpx.HTTPError, ValueError, KeyError):
+            return 0
+
+    def _metrics(self, door_url: str) -> str | None:
+        try:
+            response = self._http.get(f"{door_url}/metrics").raise_for_status()
+        except httpx.HTTPError:
+            return None
+        return response.text if len(response.content) <= _MAX_METRICS_BYTES else None
 
     def _generation(self, worker: int, model: str) -> int | None:
         """The generation that a worker serves; -1 if it does not answer this or knows no such model, None if down."""

@@ -96,8 +96,8 @@ def read_window(folder: Path, model: str, query: Query = Query()) -> Window:
     pieces: list[_Piece] = []
     skipped: list[str] = []
     found = 0
-    for path in sorted((folder / model).glob("*.parquet"), key=_written_ms, reverse=True):
-        if found >= query.limit or (query.since_ms is not None and _written_ms(path) < query.since_ms):
+    for path in sorted((folder / model).glob("*.parquet"), key=written_ms, reverse=True):
+        if found >= query.limit or (query.since_ms is not None and written_ms(path) < query.since_ms):
             break
         try:
             piece = _read(path, query)
@@ -142,7 +142,7 @@ class _Piece:
     signature: Signature
 
 
-def _written_ms(path: Path) -> int:
+def written_ms(path: Path) -> int:
     """A file is written after the requests in it, so it holds none that is later than its name."""
     stamp = path.name.split("-", 1)[0]
     return int(stamp) if stamp.isdigit() else 0

@@ -32,6 +32,7 @@ COMMANDS = {
     "models": Entry("burnish.cli.versions:models", "List models and what serves."),
     "versions": Entry("burnish.cli.versions:versions", "List the versions of a model."),
     "predict": Entry("burnish.cli.predict:predict", "Ask a live model."),
+    "explain": Entry("burnish.cli.explain:explain", "Say what answered a request, and what that was made from."),
     "promote": Entry("burnish.cli.release:promote", "Make a version the champion."),
     "rollback": Entry("burnish.cli.release:rollback", "Return a model to its previous champion."),
     "policy": Entry("burnish.cli.serving:policy", "Say or change how a model is served."),

@@ -76,6 +76,17 @@ class Ledger:
         with self._database.read() as connection:
             return _served(connection, model)
 
+    def made_of(self, sha256: str) -> tuple[tuple[str, ServedVersion], ...]:
+        """Return every admitted version, with its model, whose artifact's digest begins with this."""
+        query = (
+            sa.select(SERVED_VERSIONS.c.model, SERVED_VERSIONS.c.record)
+            .where(SERVED_VERSIONS.c.record.contains(sha256, autoescape=True))
+            .order_by(SERVED_VERSIONS.c.model, SERVED_VERSIONS.c.version)
+        )
+        with self._database.read() as connection:
+            found = [(model, ServedVersion.model_validate_json(text)) for model, text in connection.execute(query)]
+        return tuple((model, served) for model, served in found if served.artifact.sha256.startswith(sha256))
+
     def models(self) -> tuple[str, ...]:
         """Return the names of all models that have an admitted version, sorted."""
         query = sa.select(SERVED_VERSIONS.c.model).distinct().order_by(SERVED_VERSIONS.c.model)
@@ -213,6 +224,15 @@ class Ledger:
         )
         with self._database.read() as connection:
             return tuple(Feedback(**row._mapping) for row in connection.execute(query))
+
+    def feedback_on(self, model: str, request_id: str) -> Feedback | None:
+        """Return the true answer to one request; None if nobody told it."""
+        query = sa.select(FEEDBACK.c.model, FEEDBACK.c.request_id, FEEDBACK.c.labels).where(
+            (FEEDBACK.c.model == model) & (FEEDBACK.c.request_id == request_id)
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else Feedback(**row._mapping)
 
     def add_drift_report(self, report: DriftReport) -> None:
         """Keep a drift report; one of the same model and moment is kept once."""

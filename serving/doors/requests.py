@@ -1,6 +1,7 @@
 """What every door reads of a request in the same way: ids and version numbers."""
 
 import re
+import time
 from random import getrandbits
 
 from registry.errors import InputError
@@ -10,8 +11,8 @@ _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def new_request_id() -> str:
-    """Return a new random request id, 32 hex digits."""
-    return f"{getrandbits(128):032x}"
+    """Return a new request id, 32 hex digits: unix milliseconds, by which it is found quickly, then 80 random bits."""
+    return f"{time.time_ns() // 1_000_000 << 80 | getrandbits(80):032x}"
 
 
 def checked_id(name: str, value: str) -> str:

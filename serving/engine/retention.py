@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from serving.engine.pair_log import PAIRS_FOLDER
-
 _SECONDS_PER_DAY = 86_400
 _MIB = 2**20
 _AT_ONCE = 100
@@ -53,20 +51,18 @@ def sweep(folder: Path, keep: Retention) -> int:
 
 
 def _files(folder: Path) -> Iterator[_File]:
-    """Yield every captured file and every file of pairs, and remove what dead workers left half-written."""
-    if not folder.is_dir():
-        return
+    """Yield every file of captured requests and of pairs, and remove what dead workers left half-written."""
     unfinished = time.time() - _UNFINISHED_SECONDS
-    for place in [path for path in (*folder.iterdir(), *folder.glob(f"*/{PAIRS_FOLDER}")) if path.is_dir()]:
-        with os.scandir(place) as entries:
-            for position, entry in enumerate(entries):
-                if position % _AT_ONCE == 0:
-                    time.sleep(_PAUSE_SECONDS)
-                try:
-                    stat = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if entry.name.endswith(".parquet"):
-                    yield _File(stat.st_mtime, stat.st_size, Path(entry.path))
-                elif entry.name.endswith(".tmp") and stat.st_mtime < unfinished:
-                    Path(entry.path).unlink(missing_ok=True)
+    for place, _, names in os.walk(folder):
+        for position, name in enumerate(names):
+            if position % _AT_ONCE == 0:
+                time.sleep(_PAUSE_SECONDS)
+            path = Path(place, name)
+            try:
+                stat = path.stat()
+            except FileNotFoundError:
+                continue
+            if path.suffix == ".parquet":
+                yield _File(stat.st_mtime, stat.st_size, path)
+            elif path.suffix == ".tmp" and stat.st_mtime < unfinished:
+                path.unlink(missing_ok=True)

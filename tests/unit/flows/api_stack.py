@@ -30,6 +30,8 @@ from registry.store.artifacts_local import LocalArtifacts
 from registry.store.memory import MemoryStore
 from serving.engine.catalog import read_entry
 
+READY = 'burnish_ready{worker="%d"} 1'
+
 
 @dataclass
 class FakePrefect:
@@ -82,9 +84,11 @@ class FakeDoors:
         worker = ((request.url.port or 0) - 8100) // 10
         if worker in self.stuck:
             raise httpx.ConnectError("connection refused", request=request)
+        if request.url.path == "/metrics":
+            return httpx.Response(200, text=f"# HELP burnish_ready x\n# TYPE burnish_ready gauge\n{READY % worker}\n")
         entries = {path.stem: read_entry(path) for path in self.catalog.glob("*.json")}
         models = {name: {"generation": entry.generation} for name, entry in entries.items()}
-        return httpx.Response(200, json={"worker": worker, "models": models})
+        return httpx.Response(200, json={"worker": worker, "models": models, "capture": {"dropped": 3 + worker}})
 
 
 class OutageStore(MemoryStore):

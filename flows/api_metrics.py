@@ -1,0 +1,36 @@
+"""Metrics of all engine workers in one place: what each tells, put together by family, each sample under its worker."""
+
+from collections.abc import Iterable
+
+from fastapi import APIRouter
+from fastapi.responses import PlainTextResponse
+
+from flows.api_platform import Stack
+
+router = APIRouter()
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_UP = "burnish_worker_up"
+
+
+@router.get("/metrics", response_class=PlainTextResponse, include_in_schema=False)
+def metrics(platform: Stack) -> PlainTextResponse:
+    """Return the metrics of every worker in Prometheus' text format; one that does not answer is told as down."""
+    return PlainTextResponse(merge(platform.workers.metrics()), media_type=MEDIA_TYPE)
+
+
+def merge(scrapes: Iterable[str | None]) -> str:
+    """Put scrapes together: the lines of one family stand together, as the format demands.
+
+    Args:
+        scrapes: by worker; None for one that did not answer.
+    """
+    up = [f"# HELP {_UP} 1 if the worker told its metrics.", f"# TYPE {_UP} gauge"]
+    families: dict[str, list[str]] = {}
+    for worker, scrape in enumerate(scrapes):
+        up.append(f'{_UP}{{worker="{worker}"}} {int(scrape is not None)}')
+        for block in (scrape or "").split("# HELP ")[1:]:
+            family, _, rest = block.partition(" ")
+            text, kind, *samples = rest.splitlines()
+            families.setdefault(family, [f"# HELP {family} {text}", kind]).extend(samples)
+    return "\n".join([*up, *(line for lines in families.values() for line in lines), ""])
