@@ -42,29 +42,31 @@ def check_head(headers: list[tuple[bytes, bytes]], version: str, header_bytes: i
     """
     if version not in _VERSIONS:
         raise Refused(505, f"HTTP/{version} is not spoken here; use HTTP/1.1")
-    if len(headers) > MAX_HEADERS:
-        raise Refused(431, f"more than {MAX_HEADERS} headers")
     size = hosts = 0
     waits = False
     for name, value in headers:
         size += len(name) + len(value)
         if name not in _LOOKED_AT:
             continue
-        if name == b"host":
-            hosts += 1
-        elif name == b"expect":
-            waits = value.lower() == b"100-continue"
-        else:
-            _check_framing(name, value, version, body_bytes)
+        hosts += name == b"host"
+        waits = _check_framing(name, value, version, body_bytes) or waits
+    _check_counts(len(headers), hosts)
     if size > header_bytes:
         raise large_headers(header_bytes)
-    if hosts > 1:
-        raise Refused(400, "the header host: given more than once")
     return waits
 
 
-def _check_framing(name: bytes, value: bytes, version: str, body_bytes: int) -> None:
+def _check_counts(headers: int, hosts: int) -> None:
+    if headers > MAX_HEADERS:
+        raise Refused(431, f"more than {MAX_HEADERS} headers")
+    if hosts > 1:
+        raise Refused(400, "the header host: given more than once")
+
+
+def _check_framing(name: bytes, value: bytes, version: str, body_bytes: int) -> bool:
+    """Check one header that is looked at; return whether it says that the client waits."""
     if name == b"content-length" and int(value) > body_bytes:
         raise too_large(body_bytes)
     if name == b"transfer-encoding" and (version == "1.0" or value.lower() != b"chunked"):
         raise Refused(501, f"the header transfer-encoding: expected chunked, in HTTP/1.1, got {value!r:.40}")
+    return name == b"expect" and value.lower() == b"100-continue"

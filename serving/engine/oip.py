@@ -224,7 +224,7 @@ def _decode_tensor(
         return from_bytes(plan, shape, binary, where, finite=finite)
     if "data" not in tensor:
         raise InputError(f"{where}.data: missing")
-    return to_array(plan, shape, tensor["data"], where)
+    return to_array(plan, shape, tensor["data"], where, finite=False)  # JSON has no others
 
 
 def _check_tensors(tensors: object, fields: frozenset[str], where: str) -> None:

@@ -14,8 +14,8 @@ from registry.records.release import NonFinite, ServingPolicy
 from registry.store.base import ArtifactStore
 from serving.engine.batcher import Batcher, BatchLimits, Contain
 from serving.engine.comparison import Comparison
-from serving.engine.runs import RunThreads
 from serving.engine.lineage import Lineage
+from serving.engine.runs import RunThreads
 from serving.engine.statistics import Histogram, Statistics
 from serving.engine.tensors import SignaturePlan
 from serving.runtime import Session, build_runtime

@@ -5,7 +5,7 @@ are written only when something is wrong.
 """
 
 import math
-from array import array as numbers
+import struct
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -20,15 +20,11 @@ from serving.engine import elements
 from serving.runtime import Array, Arrays
 
 _FLOATS = {Datatype.FP16: "f", Datatype.BF16: "f", Datatype.FP32: "f", Datatype.FP64: "d"}
-"""Array type codes that floats are read with: unlike NumPy's own reading, an overflow is silent infinity."""
+"""Type codes of ``struct`` that floats are read with: it is twice as quick as NumPy and refuses an overflow."""
 
 _BFLOAT16 = np.dtype("bfloat16")
 _LARGEST = {np.dtype("float16"): 65504.0, _BFLOAT16: float(ml_dtypes.finfo(_BFLOAT16).max)}
 """Of the floats that are read wider than they are."""
-
-_SQUARED = (np.dtype("float32"), np.dtype("float64"))
-_SQUARED_AT_MOST = 8192
-"""Values whose squares are summed on this thread; of more, BLAS might make it several."""
 
 _JSON_NAMES: dict[type, str] = {
     bool: "true or false",
@@ -120,7 +116,7 @@ def to_array(plan: TensorPlan, shape: list[Any], data: object, where: str, *, fi
             values = _floats(plan, plan.float_code, flat, finite=finite)
         else:
             values = elements.from_values(flat, where) if plan.dtype.hasobject else np.array(flat, plan.dtype)
-    except OverflowError as error:
+    except (OverflowError, struct.error) as error:
         raise InputError(f"{where}.data: a value is out of the range of {plan.datatype}") from error
     return values.reshape(shape)
 
@@ -257,7 +253,7 @@ def _flatten_nested(data: list[Any], shape: list[int], where: str) -> list[objec
 
 
 def _floats(plan: TensorPlan, code: str, flat: Sequence[Any], *, finite: bool) -> npt.NDArray[Any]:
-    values: npt.NDArray[Any] = np.frombuffer(numbers(code, flat), code)
+    values: npt.NDArray[Any] = np.frombuffer(struct.pack(f"{len(flat)}{code}", *flat), code)
     largest = _LARGEST.get(plan.dtype)
     if largest is not None:
         if not (np.abs(values) <= largest).all():
@@ -269,12 +265,8 @@ def _floats(plan: TensorPlan, code: str, flat: Sequence[Any], *, finite: bool) -
 
 
 def _finite(values: npt.NDArray[Any]) -> bool:
-    """True if there is no NaN and no infinity: of few values the sum of squares says so sooner than a look at each."""
-    if values.size <= _SQUARED_AT_MOST and values.dtype in _SQUARED:
-        flat = values.reshape(-1)
-        if math.isfinite(flat.dot(flat)):
-            return True
-    return bool(np.isfinite(values).all())
+    """True if there is no NaN and no infinity; a search in bytes is quicker than NumPy's ``all``."""
+    return b"\0" not in np.isfinite(values).tobytes()
 
 
 def _nesting(data: object, rank: int) -> list[int]:
