@@ -43,6 +43,15 @@ class EngineSettings(BaseSettings):
         default=256, ge=1, description="Memory for requests that wait or run, per worker; beyond it they get 503."
     )
     drain_seconds: float = Field(default=20.0, gt=0, description="How long a stopping worker finishes what it has.")
+    run_seconds: float = Field(default=60.0, gt=0, description="A run that takes longer has its worker replaced.")
+    stall_seconds: float = Field(
+        default=30.0, gt=0, description="A worker whose event loop stands still for longer is ended and replaced."
+    )
+
+    @property
+    def state_folder(self) -> Path:
+        """Where workers leave what the next one in their place must know: beside the captured requests."""
+        return self.capture_folder.with_name("engine")
 
 
 def bento_environment(home: Path) -> dict[str, str]:

@@ -22,10 +22,13 @@ from serving.doors.grpc import GrpcDoor, GrpcServer
 from serving.doors.requests import new_request_id
 from serving.doors.rest import rest_server
 from serving.engine.tensors import from_lists, to_lists
+from serving.engine.watchdog import Watchdog
 from serving.engine.worker import Worker
 from serving.settings import EngineSettings
 
 PORTS_PER_WORKER = 10
+ENDING_SPARE_SECONDS = 5.0
+"""Beyond the drain time, for unloading; a process that needs longer is ended."""
 
 SETTINGS = EngineSettings()
 
@@ -48,10 +51,13 @@ class EngineService:
         self._worker = Worker(SETTINGS, _artifacts(SETTINGS), index)
         self._rest = rest_server(self._worker, SETTINGS.max_body_bytes, SETTINGS.drain_seconds)
         self._grpc = GrpcServer(GrpcDoor(self._worker), SETTINGS.max_body_bytes, SETTINGS.drain_seconds)
+        self._watchdog = Watchdog(self._worker, SETTINGS.stall_seconds, SETTINGS.drain_seconds + ENDING_SPARE_SECONDS)
 
     @bentoml.on_startup
     async def open_doors(self) -> None:
         """Read the catalog, then listen on this worker's own ports: REST, and gRPC on the next."""
+        self._worker.guard.begin()
+        self._watchdog.start()
         await self._worker.start()
         port = SETTINGS.door_port + PORTS_PER_WORKER * self._worker.identity.index
         await self._rest.open(SETTINGS.host, port)
@@ -61,8 +67,10 @@ class EngineService:
     async def close_doors(self) -> None:
         """Report not ready, finish what is in flight within the drain time, then unload."""
         self._worker.draining = True
+        await self._watchdog.stop()
         await asyncio.gather(self._rest.close(), self._grpc.close())
         await self._worker.stop()
+        self._worker.guard.close()
 
     @bentoml.api
     async def predict(self, model: str, inputs: dict[str, list[Any]], version: int | None = None) -> dict[str, Any]:

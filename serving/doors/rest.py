@@ -117,6 +117,8 @@ class RestDoor:
         _allow(http, "POST")
         request = parse_request(http.body, headers.json_length)
         slot = self._worker.engine.route(model, version, headers.unit_id)
+        if headers.retried:
+            self._worker.guard.check_retried(slot.served)
         inputs = decode_inputs(request, slot.plan, finite=slot.finite_only)
         urgency = Urgency.of(request.parameters) if request.parameters else ROUTINE
         inference = _Inference(slot, request, headers.request_id, inputs, wanted_outputs(request, slot.plan), urgency)

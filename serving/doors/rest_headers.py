@@ -9,7 +9,8 @@ from serving.doors.requests import checked_id, new_request_id
 JSON_LENGTH = b"inference-header-content-length"
 """Of a request or answer with binary tensors: how many bytes of the body are JSON."""
 
-_READ = frozenset({b"x-request-id", b"x-burnish-unit", JSON_LENGTH, b"content-encoding", b"accept-encoding"})
+_ATTEMPT = b"x-envoy-attempt-count"
+_READ = frozenset({b"x-request-id", b"x-burnish-unit", JSON_LENGTH, b"content-encoding", b"accept-encoding", _ATTEMPT})
 _LENGTH_DIGITS = 12
 
 
@@ -23,6 +24,8 @@ class RequestHeaders(NamedTuple):
     """Of the body; None: as it is."""
     accepted: str | None
     """Codings in which the client takes answers, as it says."""
+    retried: bool
+    """The gateway has sent it to another worker before, which did not answer."""
 
     @property
     def id_header(self) -> tuple[bytes, bytes]:
@@ -37,6 +40,7 @@ def read_headers(headers: Headers) -> RequestHeaders:
         InputError: an id or a length is none.
     """
     request_id = unit_id = json_length = accepted = coding = None
+    retried = False
     for name, value in headers:
         if name not in _READ:
             continue
@@ -50,8 +54,10 @@ def read_headers(headers: Headers) -> RequestHeaders:
             coding = _coding(coding, value)
         elif name == b"accept-encoding":
             accepted = value.decode("latin-1")
+        else:  # _ATTEMPT
+            retried = value != b"1"
     request_id = request_id or new_request_id()
-    return RequestHeaders(request_id, unit_id or request_id, json_length, coding, accepted)
+    return RequestHeaders(request_id, unit_id or request_id, json_length, coding, accepted, retried)
 
 
 def _length(value: bytes) -> int:

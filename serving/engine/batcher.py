@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Protocol, TypeVar, TypeVarTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from serving.engine.statistics import Statistics, Timing
 from serving.engine.urgency import ROUTINE, Urgency
 from serving.runtime import Arrays, Session
 
-P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
 
 INLINE_SECONDS = 0.0003
@@ -30,7 +30,7 @@ INLINE_SECONDS = 0.0003
 class Contain(Protocol):
     """Calls what belongs to a session and turns whatever it raises into a BurnishError."""
 
-    def __call__(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def __call__(self, work: Callable[[*Ts], T], /, *args: *Ts) -> T:
         """Return what the work returns."""
         ...
 

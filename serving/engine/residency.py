@@ -14,6 +14,7 @@ from registry.records.release import NonFinite, ServingPolicy
 from registry.store.base import ArtifactStore
 from serving.engine.batcher import Batcher, BatchLimits, Contain
 from serving.engine.comparison import Comparison
+from serving.engine.flight_record import Around
 from serving.engine.lineage import Lineage
 from serving.engine.runs import RunThreads
 from serving.engine.statistics import Histogram, Statistics
@@ -93,12 +94,20 @@ class ResidencyLimits:
 class Residency:
     """Every slot of this worker; all methods are called on the event loop, loading happens beside it."""
 
-    def __init__(self, store: ArtifactStore, limits: ResidencyLimits, contain: Contain, runs: RunThreads) -> None:
-        """Take the store, the limits, the guard around sessions, and the threads of slower runs."""
+    def __init__(
+        self,
+        store: ArtifactStore,
+        limits: ResidencyLimits,
+        contain: Contain,
+        runs: RunThreads,
+        around: Around | None = None,
+    ) -> None:
+        """Take the store, the limits, a guard of what may fail, threads of slower runs, and sessions' own guards."""
         self._store = store
         self._limits = limits
         self._contain = contain
         self._runs = runs
+        self._around = around or (lambda _served, *, loading: contain)
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
         self._slots: dict[tuple[str, str], Slot] = {}
         self._resident: OrderedDict[Slot, int] = OrderedDict()
@@ -197,8 +206,9 @@ class Residency:
         started = time.perf_counter_ns()
         slot.holders += 1
         try:
+            contain = self._around(slot.served, loading=True)
             folder = await asyncio.to_thread(self._contain, self._store.checkout, slot.served.artifact.sha256)
-            batcher = await loop.run_in_executor(self._loader, self._contain, self._open, slot, folder)
+            batcher = await loop.run_in_executor(self._loader, contain, self._open, slot, folder)
         except BurnishError as error:
             self.failed_loads += 1
             slot.failure = f"{slot} cannot be loaded: {error}"
@@ -228,7 +238,8 @@ class Residency:
         except BaseException:
             session.close()
             raise
-        return Batcher(session, limits, self._contain, self._runs, slot.statistics, lambda: slot.policy)
+        contain = self._around(served, loading=False)
+        return Batcher(session, limits, contain, self._runs, slot.statistics, lambda: slot.policy)
 
     def _trim(self) -> None:
         """Evict, oldest use first, what no request holds, until the budget is kept; the newest always stays."""

@@ -10,7 +10,8 @@ from registry.store.base import ArtifactStore
 from serving.engine.backlog import Backlog
 from serving.engine.capture import Capture
 from serving.engine.catalog import Catalog
-from serving.engine.infer import Engine, contain
+from serving.engine.crash_guard import CrashGuard
+from serving.engine.infer import Engine, contain, contained
 from serving.engine.live import Live
 from serving.engine.repository import Repository
 from serving.engine.residency import Residency, ResidencyLimits
@@ -37,7 +38,8 @@ class Worker:
         self.metrics_versions = settings.metrics_versions
         self._runs = RunThreads(len(os.sched_getaffinity(0)))
         limits = ResidencyLimits(settings.resident_mib, settings.max_waiting)
-        self.residency = Residency(store, limits, contain, self._runs)
+        self.guard = CrashGuard(settings.state_folder, f"{settings.door_port}-{index}", settings.run_seconds, contained)
+        self.residency = Residency(store, limits, contain, self._runs, self.guard.around)
         self.live = Live(self.residency)
         self.repository = Repository(self.live, self.residency)
         self._catalog_folder = settings.catalog_folder
@@ -52,6 +54,11 @@ class Worker:
     def ready(self) -> bool:
         """True once the catalog was read, until the worker is told to stop."""
         return self._follower is not None and not self.draining
+
+    @property
+    def recycle_reason(self) -> str | None:
+        """Why this worker is to be replaced by another; None while it is well."""
+        return self.guard.overdue()
 
     async def start(self) -> None:
         """Read the catalog (its folder is made if it is not there), put every entry in force, and follow changes."""

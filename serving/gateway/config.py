@@ -173,6 +173,8 @@ def _routes(plan: GatewayPlan) -> Json:
         "name": CLUSTER,
         "domains": ["*"],
         "routes": [engine],
+        # So that a worker does not try again what has just ended another one.
+        "include_request_attempt_count": True,
         # A request is kept until its answer has begun, so that one of any allowed size can be sent again.
         "request_body_buffer_limit": plan.max_body_bytes,
     }

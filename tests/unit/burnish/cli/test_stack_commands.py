@@ -121,6 +121,22 @@ def test_refused_calls(arguments: tuple[str, ...], code: int, capsys: pytest.Cap
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.usefixtures("stack")
+def test_workers_that_do_not_answer_are_listed_and_not_restarted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BURNISH_DOOR_PORT", "1")
+    assert main.run(["workers", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(state["worker"], state["ready"], state["pid"]) for state in found] == [(0, False, None), (1, False, None)]
+    assert main.run(["workers"]) == 0
+    assert capsys.readouterr().out.count("not ready") == 2
+    assert main.run(["workers", "restart", "1"]) == 2
+    assert "worker 1 does not answer" in capsys.readouterr().err
+    assert main.run(["workers", "restart", "7"]) == 2
+    assert "there is no worker 7; there are 0 to 1" in capsys.readouterr().err
+
+
 def test_registry_down_is_said(up: FakeStack, capsys: pytest.CaptureFixture[str]) -> None:
     up.store.down = True
     assert main.run(["versions", "digits"]) == 0
