@@ -18,7 +18,6 @@ from serving.engine.infer import Answer
 from serving.engine.metrics import Metrics
 from serving.engine.oip import (
     InferRequest,
-    WantedOutput,
     decode_inputs,
     encode_answer,
     encode_model,
@@ -27,6 +26,7 @@ from serving.engine.oip import (
 )
 from serving.engine.oip_repository import check_load, check_unload, encode_index, encode_statistics, parse_index
 from serving.engine.residency import Slot
+from serving.engine.tensors import WantedOutput
 from serving.engine.urgency import ROUTINE, Urgency
 from serving.engine.worker import Worker
 from serving.runtime import Arrays

@@ -207,7 +207,7 @@ contain = contained(memoryview(bytearray(16)).cast("Q"), 0, 0)
 def _check_outputs(slot: Slot, outputs: Arrays, rows: int) -> None:
     for plan in slot.plan.outputs:
         array = outputs.get(plan.name)
-        if array is None or array.dtype != plan.dtype:
+        if array is None or (array.dtype is not plan.dtype and array.dtype != plan.dtype):
             got = "nothing" if array is None else array.dtype
             raise CandidateError(f"got {got} for the output {plan.name!r}, which is {plan.datatype}")
         if slot.plan.batched and array.shape[:1] != (rows,):

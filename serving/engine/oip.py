@@ -18,6 +18,7 @@ from serving.engine.live import LiveModel
 from serving.engine.tensors import (
     SignaturePlan,
     TensorPlan,
+    WantedOutput,
     check_names,
     check_rows,
     from_bytes,
@@ -47,14 +48,6 @@ class InferRequest(NamedTuple):
     parameters: dict[str, Any]
     binary: dict[int, memoryview]
     """The bytes of the inputs that stand behind the JSON, by position."""
-
-
-class WantedOutput(NamedTuple):
-    """One output to answer with."""
-
-    plan: TensorPlan
-    binary: bool
-    """As bytes behind the JSON."""
 
 
 class EncodedAnswer(NamedTuple):
@@ -121,6 +114,8 @@ def wanted_outputs(request: InferRequest, plan: SignaturePlan) -> tuple[WantedOu
     Raises:
         InputError: an output is unknown or asked for twice.
     """
+    if request.outputs is None and not request.parameters:
+        return plan.all_as_json
     all_binary = _flag(request.parameters, "binary_data_output", default=False, where="parameters")
     if request.outputs is None:
         return tuple(WantedOutput(tensor, all_binary) for tensor in plan.outputs)

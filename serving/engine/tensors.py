@@ -70,21 +70,33 @@ class TensorPlan(NamedTuple):
         )
 
 
+class WantedOutput(NamedTuple):
+    """One output to answer with."""
+
+    plan: TensorPlan
+    binary: bool
+    """As bytes behind the JSON."""
+
+
 class SignaturePlan(NamedTuple):
     """A signature, as requests and answers are checked against it."""
 
     inputs: tuple[TensorPlan, ...]
     outputs: tuple[TensorPlan, ...]
     input_names: list[str]
+    all_as_json: tuple[WantedOutput, ...]
+    """What is answered if nothing is asked for."""
     batched: bool
 
     @classmethod
     def of(cls, signature: Signature) -> "SignaturePlan":
         """Work out the plan of a signature."""
+        outputs = tuple(TensorPlan.of(spec) for spec in signature.outputs)
         return cls(
             inputs=tuple(TensorPlan.of(spec) for spec in signature.inputs),
-            outputs=tuple(TensorPlan.of(spec) for spec in signature.outputs),
+            outputs=outputs,
             input_names=[spec.name for spec in signature.inputs],
+            all_as_json=tuple(WantedOutput(tensor, binary=False) for tensor in outputs),
             batched=signature.batched,
         )
 

@@ -1,14 +1,13 @@
 """Which version answers: a pure function of the split and the unit, the same in every process and at every time."""
 
 import math
-from functools import lru_cache
-from hashlib import blake2b
+from zlib import crc32
 
 from registry.records.release import TrafficSplit
 
-_HASH_BYTES = 8
-_MASK = 2 ** (8 * _HASH_BYTES) - 1
-_HASH_RANGE = 2.0 ** (8 * _HASH_BYTES)
+_MASK = 2**64 - 1
+_RANGE = 2.0**64
+_CRC_RANGE = 2**32
 
 
 def choose(split: TrafficSplit, unit_id: str) -> int:
@@ -23,11 +22,11 @@ def choose(split: TrafficSplit, unit_id: str) -> int:
     weights = split.weights
     if len(weights) == 1:
         return next(iter(weights))
-    unit = _hash(unit_id)
+    unit = crc32(unit_id.encode())
     best, least = 0, math.inf
     for version, weight in weights.items():
         if weight > 0:
-            cost = -math.log(_draw(unit, version)) / weight
+            cost = -math.log(_mixed(unit ^ version << 32)) / weight
             if cost < least or (cost == least and version < best):
                 best, least = version, cost
     return best
@@ -40,22 +39,15 @@ def favourite(split: TrafficSplit) -> int:
 
 def sampled(request_id: str, rate: float) -> bool:
     """True for the share ``rate`` of requests, decided by the hash of their id."""
-    return rate >= 1 or (rate > 0 and _hash(request_id) < rate * _HASH_RANGE)
+    return rate >= 1 or (rate > 0 and crc32(request_id.encode()) < rate * _CRC_RANGE)
 
 
-def _draw(unit: int, version: int) -> float:
-    """A number above 0 and at most 1 from the hash of a unit, another for each version.
+def _mixed(bits: int) -> float:
+    """A number above 0 and at most 1 that looks random and depends on nothing but 64 bits.
 
     Source: the finalizer of SplitMix64; G. Steele, D. Lea, C. Flood, "Fast Splittable Pseudorandom Number Generators",
     OOPSLA 2014.
     """
-    mixed = (unit ^ version * 0x9E3779B97F4A7C15) & _MASK
-    mixed = ((mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9) & _MASK
-    mixed = ((mixed ^ mixed >> 27) * 0x94D049BB133111EB) & _MASK
-    return ((mixed ^ mixed >> 31) + 1) / _HASH_RANGE
-
-
-@lru_cache(maxsize=8)  # where a request names no unit, its id is hashed to choose and again to sample
-def _hash(text: str) -> int:
-    """64 bits that depend on nothing but the text."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=_HASH_BYTES).digest(), "big")
+    bits = ((bits ^ bits >> 30) * 0xBF58476D1CE4E5B9) & _MASK
+    bits = ((bits ^ bits >> 27) * 0x94D049BB133111EB) & _MASK
+    return ((bits ^ bits >> 31) + 1) / _RANGE

@@ -11,9 +11,9 @@ from registry.errors import InputError
 from registry.records.model import Datatype, Signature, TensorSpec
 from serving.engine.infer import Answer
 from serving.engine.live import LiveModel
-from serving.engine.oip import WantedOutput, decode_inputs, encode_answer, encode_model, parse_request, wanted_outputs
+from serving.engine.oip import decode_inputs, encode_answer, encode_model, parse_request, wanted_outputs
 from serving.engine.residency import Slot
-from serving.engine.tensors import SignaturePlan
+from serving.engine.tensors import SignaturePlan, WantedOutput
 from tests.unit.serving.engine.doubles import entry, served
 
 SIGNATURE = Signature(
