@@ -4,8 +4,8 @@ import asyncio
 import random
 import selectors
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,24 +46,40 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         return self._jumping.now
 
 
-class _Session(FakeSession):
-    rows = 0
+@contextmanager
+def simulated_time() -> Iterator[SimulatedLoop]:
+    """A loop whose time is the only one there is."""
+    with pytest.MonkeyPatch.context() as patch, closing(SimulatedLoop()) as loop:
+        patch.setattr(time, "perf_counter_ns", lambda: round(1e9 * loop.time()))
+        patch.setattr(time, "perf_counter", loop.time)
+        yield loop
+
+
+class SimulatedSession(FakeSession):
+    """Keeps the inputs of its runs."""
+
+    def __init__(self) -> None:
+        super().__init__(scale=10)
+        self.ran: list[Array] = []
 
     def run(self, inputs: Mapping[str, Array]) -> Arrays:
-        self.rows = len(inputs["x"])
+        self.ran.append(inputs["x"])
         return super().run(inputs)
 
 
-class _Threads(RunThreads):
-    def __init__(self, session: _Session, seconds: Callable[[int], float]) -> None:
+class SimulatedThreads(RunThreads):
+    """A run computes at once, and its time passes after it."""
+
+    def __init__(self, session: SimulatedSession, seconds: Callable[[int], float]) -> None:
         super().__init__(1)
         self._session = session
         self._seconds = seconds
 
     async def run(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        outputs = work(*args, **kwargs)
-        await asyncio.sleep(self._seconds(self._session.rows))
-        return outputs
+        try:
+            return work(*args, **kwargs)
+        finally:
+            await asyncio.sleep(self._seconds(len(self._session.ran[-1])))
 
 
 @dataclass(frozen=True)
@@ -92,7 +108,6 @@ class Outcome:
 
 
 def simulate(
-    monkeypatch: pytest.MonkeyPatch,
     phases: list[Phase],
     seconds: Callable[[int], float],
     setting: BatchLimits,
@@ -112,11 +127,13 @@ def simulate(
             outcome.rows += rows
 
     async def work() -> None:
-        session, now = _Session(), phases[0]
-        with closing(
-            _Threads(session, lambda rows: now.slowness * seconds(rows) * chance.lognormvariate(0, 0.05))
-        ) as t:
-            batcher = Batcher(session, setting, contain, t, Statistics(), lambda: policy)
+        session, now = SimulatedSession(), phases[0]
+
+        def took(rows: int) -> float:
+            return now.slowness * seconds(rows) * chance.lognormvariate(0, _NOISE)
+
+        with closing(SimulatedThreads(session, took)) as threads:
+            batcher = Batcher(session, setting, contain, threads, Statistics(), lambda: policy)
             async with asyncio.TaskGroup() as group:
                 for now in phases:
                     end = loop.time() + now.seconds
@@ -124,8 +141,6 @@ def simulate(
                         group.create_task(request(batcher, now.rows))
                         await asyncio.sleep(chance.expovariate(now.requests_per_second))
 
-    with monkeypatch.context() as patch, closing(SimulatedLoop()) as loop:
-        patch.setattr(time, "perf_counter_ns", lambda: int(1e9 * loop.time()))
-        patch.setattr(time, "perf_counter", loop.time)
+    with simulated_time() as loop:
         loop.run_until_complete(work())
     return outcome

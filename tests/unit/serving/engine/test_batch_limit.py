@@ -90,12 +90,12 @@ def static(rows: int, waiting: int) -> BatchLimits:
 @pytest.mark.parametrize("settings", [NEAR, pytest.param(ALL, marks=pytest.mark.slow)], ids=["near", "all"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_under_step_load_the_objective_is_kept_and_no_static_setting_that_keeps_it_answers_more(
-    monkeypatch: pytest.MonkeyPatch, scenario: str, settings: list[tuple[int, int]]
+    scenario: str, settings: list[tuple[int, int]]
 ) -> None:
     def simulated(setting: BatchLimits, objective: float | None) -> Outcome:
         milliseconds = None if objective is None else 1000 * objective
         policy = ServingPolicy(latency_objective_ms=milliseconds)
-        return simulate(monkeypatch, SCENARIOS[scenario], seconds_of, setting, policy)
+        return simulate(SCENARIOS[scenario], seconds_of, setting, policy)
 
     outcome = simulated(static(256, 10_000), OBJECTIVE_SECONDS)
     assert outcome.p99 <= OBJECTIVE_SECONDS
