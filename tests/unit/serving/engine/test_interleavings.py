@@ -60,7 +60,7 @@ class World:
     def __init__(self) -> None:
         self.session = PoisonedSession()
         self.started: list[float] = []
-        self.ended: dict[int, float] = {}
+        self.wanted_until: dict[int, float] = {}
         self.outcomes: list[object] = []
 
     def seconds(self, rows: int) -> float:
@@ -94,7 +94,8 @@ class World:
             async with asyncio.timeout(gives_up):
                 return await batcher.submit(inputs, sent.rows, Urgency(sent.priority, deadline))
         finally:
-            self.ended[number] = loop.time()
+            ended = loop.time()
+            self.wanted_until[number] = ended if deadline is None else min(ended, deadline / 1e9)
 
 
 @settings(deadline=None)
@@ -128,7 +129,7 @@ def _check_runs(world: World, sent: list[Sent], *, together: bool) -> None:
         assert len(inputs) == sum(sent[number].rows for number in numbers)
         assert len(numbers) == 1 or (together and len(inputs) <= MAX_ROWS)
         for number in numbers:
-            assert world.ended[number] >= start
+            assert world.wanted_until[number] >= start
     runs = [set(inputs[:, 0].astype(int).tolist()) for inputs in world.session.ran]
     for number in range(len(sent)):
         own = [numbers for numbers in runs if number in numbers]
