@@ -94,6 +94,8 @@ def encode_answer(answer: Answer, wanted: tuple[TensorPlan, ...], given_id: str)
         response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=array.shape)
     response.parameters["artifact"].string_param = lineage.artifact
     response.parameters["request_id"].string_param = request_id
+    if answer.cached:
+        response.parameters["cache_hit"].bool_param = True
     return response
 
 
@@ -124,6 +126,8 @@ def encode_statistics(all_: Iterable[VersionStatistics]) -> pb.ModelStatisticsRe
                 fail=_duration(counted.fail),
                 queue=_duration(counted.queue),
                 compute_infer=_duration(counted.compute),
+                cache_hit=_duration(counted.cache_hit),
+                cache_miss=_duration(counted.cache_miss),
             ),
             batch_stats=[
                 pb.InferBatchStatistics(batch_size=size, compute_infer=_duration(batch))

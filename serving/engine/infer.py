@@ -12,6 +12,7 @@ from serving.engine.batcher import Contain
 from serving.engine.capture import Capture, CapturedRequest
 from serving.engine.live import Live
 from serving.engine.residency import Residency, Slot
+from serving.engine.response_cache import request_key
 from serving.engine.shadow import Answered, ShadowTraffic
 from serving.engine.statistics import BACKEND, CANCELED, REJECTED, Timing
 from serving.engine.urgency import ROUTINE, Urgency
@@ -34,6 +35,8 @@ class Answer(NamedTuple):
     """How long it waited for its run."""
     compute_ns: int
     """How long its run took."""
+    cached: bool = False
+    """It was computed before, for an equal request."""
 
 
 class Engine:
@@ -59,11 +62,13 @@ class Engine:
     def infer_now(self, slot: Slot, request_id: str, inputs: Arrays) -> Answer | None:
         """Compute one request at once if its version is loaded, free, and quicker than a wait; else return None.
 
+        None also where the model has a response cache: the answer may be there.
+
         Raises:
             CandidateError: the session failed.
         """
         batcher = self._residency.loaded(slot)
-        if batcher is None:
+        if batcher is None or slot.cache is not None:
             return None
         started = time.perf_counter_ns()
         try:
@@ -74,7 +79,9 @@ class Engine:
             raise _failed(slot, error) from error
 
     async def infer(self, slot: Slot, request_id: str, inputs: Arrays, urgency: Urgency = ROUTINE) -> Answer:
-        """Compute one request on the version that ``route`` gave; if cancelled, it leaves the queue.
+        """Answer one request with the version that ``route`` gave; if cancelled, it leaves the queue.
+
+        Where the model has a response cache, an equal request is not computed again, even if nothing is loaded.
 
         Args:
             slot: the version.
@@ -88,6 +95,26 @@ class Engine:
             QueueFull: as many requests as may wait for this version.
             TransientError: the version cannot be loaded now, or the worker holds as many requests as it may.
         """
+        cache = slot.cache
+        if cache is None:
+            return await self._infer(slot, request_id, inputs, urgency)
+        started = time.perf_counter_ns()
+        key = request_key(slot.served, inputs)
+        outputs = cache.get(key)
+        looked_ns = time.perf_counter_ns() - started
+        if outputs is not None:
+            slot.statistics.recalled(looked_ns)
+            if self._capture.wants(request_id):
+                rows = slot.plan.rows(inputs)
+                self._capture.offer(CapturedRequest(slot.model, slot.served, request_id, rows, inputs, outputs))
+            return Answer(slot, request_id, outputs, 0, 0, cached=True)
+        answer = await self._infer(slot, request_id, inputs, urgency)
+        started = time.perf_counter_ns()
+        cache.put(key, answer.outputs)
+        slot.statistics.cache_miss.add(looked_ns + time.perf_counter_ns() - started)
+        return answer
+
+    async def _infer(self, slot: Slot, request_id: str, inputs: Arrays, urgency: Urgency) -> Answer:
         started = time.perf_counter_ns()
         timing = Timing()
         try:

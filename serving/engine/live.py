@@ -10,6 +10,7 @@ from registry.errors import BurnishError, ModelNotFound, TransientError
 from registry.records.release import CatalogEntry
 from serving.engine.comparison import Comparison
 from serving.engine.residency import RETRY_SECONDS, Residency, ShadowTarget, Slot
+from serving.engine.response_cache import ResponseCache
 from serving.engine.traffic import choose, favourite
 
 _log = logging.getLogger(__name__)
@@ -106,8 +107,9 @@ class Live:
         before = self.models.get(entry.model)
         self.models[entry.model] = after = self._bind(entry)
         same = before is not None and (before.entry.generation, before.entry.shadow) == (entry.generation, entry.shadow)
+        cache = ResponseCache(entry.policy.cache_mib * 2**20) if entry.policy.cache_mib else None
         for slot in after.slots.values():
-            slot.policy = entry.policy
+            slot.policy, slot.cache = entry.policy, cache
             if not same or slot.shadow is None:
                 slot.shadow = after.shadow_of(slot)
         self.refusals.pop(entry.model, None)

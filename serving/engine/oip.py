@@ -153,13 +153,15 @@ def encode_answer(answer: Answer, wanted: tuple[WantedOutput, ...], given_id: st
         else:
             described["data"] = to_values(tensor, array)
         tensors.append(described)
-    document = {
+    document: dict[str, Any] = {
         "model_name": lineage.model,
         "model_version": lineage.version,
         "id": given_id or request_id,
         "parameters": {"artifact": lineage.artifact, "request_id": request_id},
         "outputs": tensors,
     }
+    if answer.cached:
+        document["parameters"]["cache_hit"] = True
     head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     return EncodedAnswer(b"".join((head, *behind)), len(head)) if behind else EncodedAnswer(head, None)
 

@@ -104,6 +104,8 @@ def _statistics(one: VersionStatistics) -> dict[str, object]:
             "compute_input": _duration(Duration()),
             "compute_infer": _duration(counted.compute),
             "compute_output": _duration(Duration()),
+            "cache_hit": _duration(counted.cache_hit),
+            "cache_miss": _duration(counted.cache_miss),
         },
         "batch_stats": [
             {

@@ -16,6 +16,7 @@ from serving.engine.batcher import Batcher, BatchLimits, Contain
 from serving.engine.comparison import Comparison
 from serving.engine.flight_record import Around
 from serving.engine.lineage import Lineage
+from serving.engine.response_cache import ResponseCache
 from serving.engine.runs import RunThreads
 from serving.engine.statistics import Histogram, Statistics
 from serving.engine.tensors import SignaturePlan
@@ -39,6 +40,8 @@ class Slot:
     """Of its model; replaced with the model's entry."""
     shadow: "ShadowTarget | None" = None
     """What computes its answered requests again; replaced with the model's entry."""
+    cache: ResponseCache | None = None
+    """Of its model, where the policy asks for one; replaced with the model's entry."""
     batcher: Batcher | None = None
     holders: int = 0
     retired: bool = False

@@ -74,8 +74,12 @@ class Statistics:
     """Requests in a run, each with the whole time of its run."""
     batches: dict[int, Duration] = field(default_factory=dict)
     """Runs, by the number of samples."""
+    cache_hit: Duration = field(default_factory=Duration)
+    """Requests answered from the response cache, with the time to find the answer; they count as success too."""
+    cache_miss: Duration = field(default_factory=Duration)
+    """Requests not found in the response cache, with the time to look and to keep the answer."""
     inferences: int = 0
-    """Samples in answered requests."""
+    """Samples in computed answers."""
     last_inference_ms: int = 0
     """Unix time of the last answer, in milliseconds."""
 
@@ -100,6 +104,12 @@ class Statistics:
         """Count one answer."""
         self.success.add(ns)
         self.inferences += rows
+        self.last_inference_ms = time.time_ns() // 1_000_000
+
+    def recalled(self, ns: int) -> None:
+        """Count one answer from the response cache."""
+        self.success.add(ns)
+        self.cache_hit.add(ns)
         self.last_inference_ms = time.time_ns() // 1_000_000
 
     def failed(self, reason: str, ns: int) -> None:

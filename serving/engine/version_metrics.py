@@ -48,7 +48,7 @@ COUNTERS = (
         Family("nv_inference_request_success", "counter", "Requests that were answered."), lambda s: s.success.count
     ),
     *(Counter(_FAILURE, _failures(reason), labels=f'reason="{reason}"') for reason in FAILURES),
-    Counter(Family("nv_inference_count", "counter", "Samples in answered requests."), lambda s: s.inferences),
+    Counter(Family("nv_inference_count", "counter", "Samples in computed answers."), lambda s: s.inferences),
     Counter(Family("nv_inference_exec_count", "counter", "Runs of the session."), lambda s: s.executions),
     Counter(
         Family("nv_inference_request_duration_us", "counter", "Time of answered requests inside the engine."),
@@ -63,6 +63,24 @@ COUNTERS = (
     Counter(
         Family("nv_inference_compute_infer_duration_us", "counter", "Time of runs, once for each request in them."),
         lambda s: s.compute.ns,
+        _NS_PER_US,
+    ),
+    Counter(
+        Family("nv_cache_num_hits_per_model", "counter", "Requests answered from the response cache."),
+        lambda s: s.cache_hit.count,
+    ),
+    Counter(
+        Family("nv_cache_num_misses_per_model", "counter", "Requests that the response cache had no answer for."),
+        lambda s: s.cache_miss.count,
+    ),
+    Counter(
+        Family("nv_cache_hit_duration_per_model", "counter", "Microseconds to find answers in the response cache."),
+        lambda s: s.cache_hit.ns,
+        _NS_PER_US,
+    ),
+    Counter(
+        Family("nv_cache_miss_duration_per_model", "counter", "Microseconds to look for answers and to keep them."),
+        lambda s: s.cache_miss.ns,
         _NS_PER_US,
     ),
 )

@@ -5,6 +5,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,9 +15,10 @@ from grpc_health.v1 import health_pb2
 
 from serving.doors.grpc import GrpcDoor, GrpcServer
 from serving.doors.protocol import open_inference_pb2 as pb
+from serving.engine.catalog import write_entry
 from serving.engine.worker import Worker
 from tests.unit.serving.doors.rest_client import VERSIONS
-from tests.unit.serving.engine.doubles import FakeWorld, run, until
+from tests.unit.serving.engine.doubles import FakeWorld, entry, run, until
 
 X = np.array([[1, 2]], np.float32)
 
@@ -185,6 +187,21 @@ def test_a_full_queue_and_a_deadline_have_their_own_status(world: FakeWorld, wor
             wrong = {"timeout": pb.InferParameter(string_param="soon")}
             code, details = await client.refused("ModelInfer", **asked(parameters=wrong))
             assert (code, details[:19]) == (grpc.StatusCode.INVALID_ARGUMENT, "parameters.timeout:")
+
+    run(work())
+
+
+def test_an_answer_from_the_cache_says_so(worker: Worker, tmp_path: Path) -> None:
+    caching = entry(1, {1: 100}, VERSIONS, cache_mib=1)
+    write_entry(tmp_path / "catalog", caching)
+
+    async def work() -> None:
+        async with open_door(worker) as client:
+            first, second = [await client("ModelInfer", **asked()) for _ in range(2)]
+            assert [one.parameters["cache_hit"].bool_param for one in (first, second)] == [False, True]
+            assert answered(first) == answered(second)
+            stats = (await client("ModelStatistics", name="m", version="1")).model_stats[0].inference_stats
+            assert (stats.cache_hit.count, stats.cache_miss.count) == (1, 1)
 
     run(work())
 

@@ -84,6 +84,22 @@ def test_the_repository_lists_counts_loads_and_unloads(world: FakeWorld, worker:
     run(work())
 
 
+def test_an_answer_from_the_cache_says_so(worker: Worker, tmp_path: Path) -> None:
+    caching = entry(1, {1: 100}, VERSIONS, cache_mib=1)
+    write_entry(tmp_path / "catalog", caching)
+
+    async def work() -> None:
+        async with open_door(worker) as client:
+            first, second = [(await client.post(INFER, json=body(id="mine"))).json() for _ in range(2)]
+            assert second["parameters"].pop("cache_hit") is True
+            assert "cache_hit" not in first["parameters"]
+            assert first["outputs"] == second["outputs"]
+            found = (await client.get("/v2/models/m/versions/1/stats")).json()["model_stats"][0]
+            assert [found["inference_stats"][name]["count"] for name in ("cache_hit", "cache_miss")] == [1, 1]
+
+    run(work())
+
+
 def test_a_unit_stays_with_its_version(worker: Worker, tmp_path: Path) -> None:
     write_entry(tmp_path / "catalog", entry(2, {1: 50, 2: 50}, VERSIONS))
 

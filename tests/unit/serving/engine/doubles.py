@@ -5,6 +5,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import uvloop
@@ -20,7 +21,7 @@ from registry.records.model import (
     Signature,
     TensorSpec,
 )
-from registry.records.release import CatalogEntry, TrafficSplit
+from registry.records.release import CatalogEntry, ServingPolicy, TrafficSplit
 from serving.engine import residency
 from serving.runtime import Array, Arrays, Session
 
@@ -84,10 +85,19 @@ def served(number: int, name: str = "", *, signature: Signature = BATCHED, invar
 
 
 def entry(
-    generation: int, weights: dict[int, float] | None, versions: Iterable[ServedVersion], model: str = "m"
+    generation: int,
+    weights: dict[int, float] | None,
+    versions: Iterable[ServedVersion],
+    model: str = "m",
+    **policy: Any,  # noqa: ANN401 - fields of a ServingPolicy
 ) -> CatalogEntry:
-    split = TrafficSplit(weights=weights) if weights is not None else None
-    return CatalogEntry(model=model, generation=generation, split=split, versions=tuple(versions))
+    return CatalogEntry(
+        model=model,
+        generation=generation,
+        split=TrafficSplit(weights=weights) if weights is not None else None,
+        versions=tuple(versions),
+        policy=ServingPolicy(**policy),
+    )
 
 
 @dataclass

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from registry.errors import BurnishError, CandidateError, DeadlineExceeded, InputError, TransientError
@@ -21,6 +22,7 @@ from serving.runtime import Arrays
 from tests.unit.serving.engine.doubles import MIB, FakeSession, FakeWorld, entry, run, served, until
 
 X: Arrays = {"x": np.array([[1, 2]], np.float32)}
+OTHER: Arrays = {"x": np.array([[3, 4]], np.float32)}
 
 
 class Answering(FakeSession):
@@ -110,6 +112,53 @@ def test_a_request_is_given_up_when_its_time_is_over_be_it_in_the_queue_or_befor
             assert session.shapes == [(1, 2), (5000, 2)]
             assert slot.statistics.fail.count == 2
             assert slot.holders == 0
+
+    run(work())
+
+
+def test_an_equal_request_is_answered_from_the_cache_until_the_entry_changes(world: FakeWorld, tmp_path: Path) -> None:
+    session = world.add(served(1), FakeSession(scale=3))
+    caching = entry(1, {1: 100}, [served(1)], cache_mib=1)
+
+    async def work() -> None:
+        async with open_engine(world, tmp_path) as engine:
+            slot = engine.route("m", None, "unit")
+            assert not (await engine.infer(slot, "id", X)).cached
+            engine._live.adopt(caching)
+            assert engine.infer_now(slot, "id", X) is None
+            answers = [await engine.infer(slot, f"id-{number}", X) for number in range(3)]
+            assert [answer.cached for answer in answers] == [False, True, True]
+            assert {str(answer.outputs["y"].tolist()) for answer in answers} == {"[[3.0, 6.0]]"}
+            assert [answer.request_id for answer in answers] == ["id-0", "id-1", "id-2"]
+            assert session.shapes == [(1, 2)] * 2
+            assert (await engine.infer(slot, "id", OTHER)).outputs["y"].tolist() == [[9, 12]]
+            counted = slot.statistics
+            assert (counted.cache_hit.count, counted.cache_miss.count) == (2, 2)
+            assert (counted.success.count, counted.inferences, counted.executions) == (5, 3, 3)
+            engine._live.adopt(caching.model_copy(update={"generation": 2}))
+            assert not (await engine.infer(slot, "id", X)).cached
+            engine._live.adopt(entry(3, {1: 100}, [served(1)]))
+            assert engine.infer_now(slot, "id", X) is not None
+            assert slot.cache is None
+        captured = sum(pq.read_table(path).num_rows for path in tmp_path.rglob("*.parquet"))
+        assert captured == 7, "answers from the cache are captured as well"
+
+    run(work())
+
+
+def test_a_failed_run_is_not_kept(world: FakeWorld, tmp_path: Path) -> None:
+    session = world.add(served(1), FakeSession())
+
+    async def work() -> None:
+        async with open_engine(world, tmp_path) as engine:
+            engine._live.adopt(entry(1, {1: 100}, [served(1)], cache_mib=1))
+            slot = engine.route("m", None, "unit")
+            await engine.infer(slot, "id", OTHER)
+            session.broken = True
+            with pytest.raises(CandidateError):
+                await engine.infer(slot, "id", X)
+            session.broken = False
+            assert not (await engine.infer(slot, "id", X)).cached
 
     run(work())
 
