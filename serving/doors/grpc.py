@@ -5,15 +5,16 @@ https://github.com/grpc/grpc, doc/health-checking.md.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from importlib.metadata import version as installed_version
-from typing import Any, TypeAlias
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2
 
-from registry.errors import BurnishError, DeadlineExceeded, InputError, ModelNotFound, QueueFull, TransientError
+from registry.errors import BurnishError, InputError
 from serving.doors import oip_grpc
+from serving.doors.grpc_calls import Call, Context, guarded, read, reader, refuse
 from serving.doors.protocol import open_inference_pb2 as pb
 from serving.doors.requests import checked_id, new_request_id, parse_version
 from serving.engine.oip_repository import refuse_override
@@ -24,15 +25,10 @@ EXTENSIONS = ("model_repository", "schedule_policy", "statistics")
 
 _SERVICE = "inference.GRPCInferenceService"
 _HEALTH_POLL_SECONDS = 0.5
-_PUSHBACK = "grpc-retry-pushback-ms"
-"""Trailing metadata: when a client with a retry policy may try again (gRFC A6)."""
 _STREAM_WINDOW = 64
 """Requests of one stream that may be under way; more are read when some are answered."""
 _FINAL_RESPONSE = "triton_final_response"
 """Tells Triton's clients that a request of a stream gets no further answer."""
-
-Context: TypeAlias = Any  # grpc.aio.ServicerContext: the library ships no types
-Call = Callable[[Any, Context], Awaitable[Any]]
 
 
 class GrpcDoor:
@@ -58,15 +54,15 @@ class GrpcDoor:
         }
         inference = {
             name: grpc.unary_unary_rpc_method_handler(
-                _guarded(call),
-                request_deserializer=getattr(pb, f"{name}Request").FromString,
+                guarded(call),
+                request_deserializer=reader(getattr(pb, f"{name}Request")),
                 response_serializer=getattr(pb, f"{name}Response").SerializeToString,
             )
             for name, call in calls.items()
         }
         inference["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
             self._model_stream_infer,
-            request_deserializer=pb.ModelInferRequest.FromString,
+            request_deserializer=reader(pb.ModelInferRequest),
             response_serializer=pb.ModelStreamInferResponse.SerializeToString,
         )
         request, response = health_pb2.HealthCheckRequest.FromString, health_pb2.HealthCheckResponse.SerializeToString
@@ -109,7 +105,11 @@ class GrpcDoor:
         context: Context,
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
         """Answer each request of a stream, in their order; some are computed at once, so that they share runs."""
-        _, unit_id = _ids(context)
+        try:
+            _, unit_id = _ids(context)
+        except InputError as error:
+            await refuse(context, error)
+            return
         working: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue()
         window = asyncio.Semaphore(_STREAM_WINDOW)
         tasks: set[asyncio.Task[Any]] = set()
@@ -136,10 +136,12 @@ class GrpcDoor:
                 left.cancel()
 
     async def _streamed(self, request: Any, unit_id: str, context: Context) -> pb.ModelStreamInferResponse:  # noqa: ANN401
+        failed = pb.ModelInferResponse()
         try:
+            request = read(request)
+            failed = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
             answered = await self._inferred(request, new_request_id(), unit_id, context)
         except BurnishError as error:
-            failed = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
             return pb.ModelStreamInferResponse(error_message=str(error), infer_response=failed)
         answered.parameters[_FINAL_RESPONSE].bool_param = True
         return pb.ModelStreamInferResponse(infer_response=answered)
@@ -240,34 +242,6 @@ class GrpcServer:
         """Take no more calls and return when those in flight are answered, or the time for it is over."""
         if self._server is not None:
             await self._server.stop(self._drain_seconds)
-
-
-def _guarded(call: Call) -> Call:
-    """Answer an error of ours with the status that clients know it by."""
-
-    async def guarded(request: Any, context: Context) -> Any:  # noqa: ANN401
-        try:
-            return await call(request, context)
-        except TransientError as error:
-            await context.abort(_code(error), str(error), ((_PUSHBACK, str(1000 * error.retry_after_s)),))
-        except BurnishError as error:
-            await context.abort(_code(error), str(error))
-
-    return guarded
-
-
-_CODES: tuple[tuple[type[BurnishError], grpc.StatusCode], ...] = (
-    (InputError, grpc.StatusCode.INVALID_ARGUMENT),
-    (ModelNotFound, grpc.StatusCode.NOT_FOUND),
-    (QueueFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
-    (DeadlineExceeded, grpc.StatusCode.DEADLINE_EXCEEDED),
-    (TransientError, grpc.StatusCode.UNAVAILABLE),
-)
-"""The first that fits."""
-
-
-def _code(error: BurnishError) -> grpc.StatusCode:
-    return next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
 
 
 def _version(request: Any) -> int | None:  # noqa: ANN401

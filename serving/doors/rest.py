@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from registry.errors import BurnishError, DeadlineExceeded, InputError, ModelNotFound, QueueFull, TransientError
-from serving.doors import compression
+from serving.doors import compression, openapi
 from serving.doors.http import HttpLimits, Reply, Request
 from serving.doors.requests import parse_version
 from serving.doors.rest_headers import JSON_LENGTH, RequestHeaders, read_headers
@@ -31,7 +31,7 @@ from serving.engine.urgency import ROUTINE, Urgency
 from serving.engine.worker import Worker
 from serving.runtime import Arrays
 
-EXTENSIONS = ("binary_tensor_data", "model_repository", "schedule_policy", "statistics")
+EXTENSIONS = ("binary_tensor_data", "model_repository", "openapi", "schedule_policy", "statistics")
 
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
@@ -72,9 +72,11 @@ class RestDoor:
         self._worker = worker
         self._metrics = Metrics(worker)
         self._max_body_bytes = max_body_bytes
-        self._server = orjson.dumps(
-            {"name": "burnish", "version": installed_version("burnish"), "extensions": list(EXTENSIONS)}
-        )
+        version = installed_version("burnish")
+        self._documents = {
+            "/v2": orjson.dumps({"name": "burnish", "version": version, "extensions": list(EXTENSIONS)}),
+            "/v2/openapi.json": orjson.dumps(openapi.document(version)),
+        }
 
     def __call__(self, request: Request) -> Reply | Coroutine[Any, Any, Reply]:
         """Answer one request: at once where it need not wait, else later."""
@@ -135,10 +137,10 @@ class RestDoor:
             return _failure(error, (b"x-request-id", inference.request_id.encode()))
 
     def _describe(self, http: Request, headers: RequestHeaders) -> Reply | Coroutine[Any, Any, Reply]:
+        if http.path in self._documents:
+            _allow(http, "GET")
+            return Reply(200, self._documents[http.path], [_JSON, headers.id_header])
         match http.path.split("/")[1:]:
-            case ["v2"]:
-                _allow(http, "GET")
-                return Reply(200, self._server, [_JSON, headers.id_header])
             case ["v2", "health", "live"]:
                 _allow(http, "GET")
                 return _reply(200, {"live": True}, headers)

@@ -20,7 +20,8 @@ from serving.engine import elements
 from serving.runtime import Array, Arrays
 
 _FLOATS = {Datatype.FP16: "f", Datatype.BF16: "f", Datatype.FP32: "f", Datatype.FP64: "d"}
-"""Type codes of ``struct`` that floats are read with: it is twice as quick as NumPy and refuses an overflow."""
+"""Type codes of ``struct`` that floats are read with: quicker than NumPy, and in its standard sizes (``<``), unlike the
+native ones, it refuses an overflow."""
 
 _BFLOAT16 = np.dtype("bfloat16")
 _LARGEST = {np.dtype("float16"): 65504.0, _BFLOAT16: float(ml_dtypes.finfo(_BFLOAT16).max)}
@@ -265,7 +266,7 @@ def _flatten_nested(data: list[Any], shape: list[int], where: str) -> list[objec
 
 
 def _floats(plan: TensorPlan, code: str, flat: Sequence[Any], *, finite: bool) -> npt.NDArray[Any]:
-    values: npt.NDArray[Any] = np.frombuffer(struct.pack(f"{len(flat)}{code}", *flat), code)
+    values: npt.NDArray[Any] = np.frombuffer(struct.pack(f"<{len(flat)}{code}", *flat), code)
     largest = _LARGEST.get(plan.dtype)
     if largest is not None:
         if not (np.abs(values) <= largest).all():

@@ -62,6 +62,22 @@ def test_every_request_has_its_answer_in_order_and_an_error_ends_nothing(worker:
     run(work())
 
 
+def test_bytes_that_are_no_message_and_ids_that_are_none_are_refused(worker: Worker) -> None:
+    async def work() -> None:
+        async with open_stream(worker) as stream:
+            stream._request_serializer = lambda request: (
+                request if isinstance(request, bytes) else request.SerializeToString()
+            )
+            found = [response async for response in stream(iter([b"\xff", asked(1)]), timeout=20)]
+            assert found[0].error_message.startswith("the message: Error parsing")
+            assert answered(found[1]) == 1
+            with pytest.raises(grpc.aio.AioRpcError) as failed:
+                await stream(iter([asked(1)]), metadata=(("x-request-id", "a b"),), timeout=20).read()
+            assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+    run(work())
+
+
 def test_a_stream_is_read_as_far_as_it_is_answered_and_left_when_its_client_goes(
     world: FakeWorld, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

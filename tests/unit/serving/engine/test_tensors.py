@@ -204,9 +204,10 @@ def test_wrong_values_are_named(values: object, message: str) -> None:
         (Datatype.FP32, 3.5e38),
     ],
 )
-def test_values_beyond_the_datatype_are_refused(datatype: Datatype, value: float) -> None:
+@pytest.mark.parametrize("finite", [True, False])
+def test_values_beyond_the_datatype_are_refused(datatype: Datatype, value: float, finite: bool) -> None:
     with pytest.raises(InputError, match=f"out of the range of {datatype}"):
-        to_array(plan(datatype, (1,)), [1], [value], "in")
+        to_array(plan(datatype, (1,)), [1], [value], "in", finite=finite)
 
 
 @pytest.mark.parametrize(
