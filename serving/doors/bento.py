@@ -10,11 +10,12 @@ Python package: BentoML puts that folder first on the path of every worker.
 
 import asyncio
 import logging
+from http import HTTPStatus
 from typing import Any
 
 import bentoml
 
-from registry.errors import BurnishError, InputError, ModelNotFound, TransientError
+from registry.errors import BurnishError, InputError, ModelNotFound, QueueFull, TransientError
 from registry.store.artifacts_local import LocalArtifacts
 from registry.store.artifacts_s3 import S3Artifacts
 from registry.store.base import ArtifactStore
@@ -113,6 +114,8 @@ def _bento_error(error: BurnishError) -> bentoml.exceptions.BentoMLException:
         return bentoml.exceptions.InvalidArgument(str(error))
     if isinstance(error, ModelNotFound):
         return bentoml.exceptions.NotFound(str(error))
+    if isinstance(error, QueueFull):
+        return bentoml.exceptions.BentoMLException(str(error), error_code=HTTPStatus.TOO_MANY_REQUESTS)
     if isinstance(error, TransientError):
         return bentoml.exceptions.ServiceUnavailable(str(error))
     return bentoml.exceptions.InternalServerError(str(error))

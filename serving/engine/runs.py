@@ -81,10 +81,6 @@ class RunThreads:
         """Compute on the thread of the turn that the caller has."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: work(*args, **kwargs))
 
-    def longest_seconds(self) -> float:
-        """How long the longest run under way takes already; 0 if there is none."""
-        return time.perf_counter() - min(self._under_way.values()) if self._under_way else 0.0
-
     def close(self) -> None:
         """End the threads, once what they run is over."""
         self._executor.shutdown()

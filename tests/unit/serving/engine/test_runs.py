@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from serving.engine.runs import SLOW_SECONDS, RunThreads, Share
-from tests.unit.serving.engine.doubles import run, until
+from tests.unit.serving.engine.doubles import run
 
 
 @pytest.fixture
@@ -69,7 +69,6 @@ def test_slow_sessions_leave_a_thread_to_the_others(threads: RunThreads) -> None
         assert running.started[-1] == "also slow"
         for name in ("also quick", "also slow"):
             await running.end(name)
-        assert threads.longest_seconds() == 0
 
     run(work())
 
@@ -129,18 +128,6 @@ def test_who_gives_up_leaves_the_line_and_the_thread(threads: RunThreads) -> Non
         assert running.started == ["a", "b", "next"]
         for name in ("b", "next"):
             await running.end(name)
-
-    run(work())
-
-
-def test_the_longest_run_under_way_is_told(threads: RunThreads) -> None:
-    async def work() -> None:
-        running = Running(threads)
-        assert threads.longest_seconds() == 0
-        await running.start("a", Share())
-        await until(lambda: threads.longest_seconds() > 0.01)
-        await running.end("a")
-        assert threads.longest_seconds() == 0
 
     run(work())
 
