@@ -80,8 +80,8 @@ class Workers:
     def _generation(self, worker: int, model: str) -> int | None:
         """The generation that a worker serves; -1 if it does not answer this or knows no such model, None if down."""
         try:
-            response = self._http.get(f"{self._door_urls[worker]}/burnish/catalog")
-            return int(response.raise_for_status().json()["models"][model]["generation"])
+            response = self._http.get(f"{self._door_urls[worker]}/burnish/catalog/{model}")
+            return int(response.raise_for_status().json()["generation"])
         except httpx.ConnectError:
             return None
         except (httpx.HTTPError, ValueError, KeyError):

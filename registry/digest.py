@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from registry.errors import InputError
@@ -41,14 +42,26 @@ def tree_manifest(folder: Path) -> dict[str, str]:
         InputError: the folder holds a symbolic link or a special file, or no file at all.
     """
     manifest: dict[str, str] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise InputError(f"{path} is neither a regular file nor a folder; artifacts hold regular files only")
-        if path.is_file():
-            manifest[path.relative_to(folder).as_posix()] = file_digest(path)
+    _digest_files(folder, "", manifest)
     if not manifest:
         raise InputError(f"{folder} holds no file; an artifact needs at least one")
-    return manifest
+    return dict(sorted(manifest.items()))
+
+
+def _digest_files(folder: Path, prefix: str, manifest: dict[str, str]) -> None:
+    """Add every file below a folder; one look at each name, because every load of a model waits for this."""
+    try:
+        with os.scandir(folder) as found:
+            entries = list(found)
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        if entry.is_file(follow_symlinks=False):
+            manifest[prefix + entry.name] = file_digest(Path(entry.path))
+        elif entry.is_dir(follow_symlinks=False):
+            _digest_files(Path(entry.path), f"{prefix}{entry.name}/", manifest)
+        else:
+            raise InputError(f"{entry.path} is neither a regular file nor a folder; artifacts hold regular files only")
 
 
 def tree_digest(folder: Path) -> str:

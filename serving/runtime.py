@@ -3,6 +3,7 @@
 Shape legend: every array's axis 0 is the batch where the signature is batched.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +12,12 @@ from typing import Any, ClassVar
 import ml_dtypes  # noqa: F401  gives NumPy the type bfloat16
 import numpy as np
 import numpy.typing as npt
-import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from registry.errors import CandidateError
 from registry.plugins import RUNTIMES, build_plugin, search_values
 from registry.records.model import ArtifactFormat, Datatype, PluginConfig, Signature, TensorSpec
+from serving.memory import allocated_bytes
 
 Array = npt.NDArray[np.generic]
 """BF16 has the dtype ``bfloat16`` of ``ml_dtypes``; BYTES is an array of objects, each a ``bytes``."""
@@ -26,18 +27,18 @@ NUMBERS = frozenset(Datatype) - {Datatype.BF16, Datatype.BYTES}
 """The datatypes that NumPy has by itself."""
 
 
-def resident_set_bytes() -> int:
-    """Return the memory that this process holds now."""
-    return psutil.Process().memory_info().rss
-
-
 def bytes_added(since: int, folder: Path) -> int:
-    """Return the resident memory added since an earlier reading, by loading the artifact in a folder.
+    """Return the memory in use that was added since an earlier ``allocated_bytes`` by loading the artifact in a folder.
 
-    It is at least the size of the folder: an allocator that reuses memory it had kept adds nothing that shows.
+    It is at least the size of the folder: what a library maps from files is not the allocator's. Where the caller is
+    spared the measurement, it is 0.
     """
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return max(resident_set_bytes() - since, size)
+    return max(allocated_bytes() - since, folder_bytes(folder)) if since else 0
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    return sum((Path(place) / name).stat().st_size for place, _, names in os.walk(folder) for name in names)
 
 
 FIXED_BATCHES = (1, 2, 4, 8)
@@ -60,7 +61,7 @@ class Session(ABC):
 
         Args:
             signature: inputs and outputs, in order.
-            resident_bytes: resident memory that loading added, measured.
+            resident_bytes: memory that loading added, measured.
         """
         self.signature = signature
         self.resident_bytes = resident_bytes

@@ -33,6 +33,14 @@ class EngineSettings(BaseSettings):
     bento_port: int = 3000
     workers: int = Field(default=2, ge=1)
     resident_mib: int = Field(default=2048, ge=1, description="Memory budget for loaded models, per worker.")
+    resident_threads: int = Field(default=256, ge=1, description="Threads that loaded models may have, per worker.")
+    gpu_share: float = Field(default=0.9, gt=0, le=1, description="Share of each GPU's memory for all workers' models.")
+    preload_share: float = Field(
+        default=0.5, ge=0, le=1, description="Share of the budget that is filled after a start by what was used most."
+    )
+    leak_mib: int = Field(
+        default=512, ge=1, description="A worker that holds more than this beside what is loaded asks to be replaced."
+    )
     max_body_bytes: int = Field(default=64 * 2**20, ge=1, description="Larger request bodies are refused with 413.")
     max_waiting: int = Field(
         default=256,

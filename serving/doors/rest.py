@@ -25,7 +25,7 @@ from serving.engine.oip import (
     wanted_outputs,
 )
 from serving.engine.oip_repository import check_load, check_unload, encode_index, encode_statistics, parse_index
-from serving.engine.residency import Slot
+from serving.engine.slot import Slot
 from serving.engine.tensors import WantedOutput
 from serving.engine.urgency import ROUTINE, Urgency
 from serving.engine.worker import Worker
@@ -154,13 +154,23 @@ class RestDoor:
             case ["v2", "repository", *rest]:
                 _allow(http, "POST")
                 return self._repository(rest, http, headers)
-            case ["burnish", "catalog"]:
+            case ["burnish", *rest]:
                 _allow(http, "GET")
-                return _reply(200, self._worker.status(), headers)
+                return _reply(200, self._worker_state(rest, http.path), headers)
             case ["metrics"]:
                 _allow(http, "GET")
                 return self._tell_metrics(headers)
         raise _Refused(404, f"there is nothing at {http.path}")
+
+    def _worker_state(self, rest: list[str], path: str) -> dict[str, Any]:
+        match rest:
+            case ["catalog"]:
+                return self._worker.status()
+            case ["catalog", model]:
+                return self._worker.model_status(model)
+            case ["resident"]:
+                return self._worker.resident()
+        raise _Refused(404, f"there is nothing at {path}")
 
     async def _tell_metrics(self, headers: RequestHeaders) -> Reply:
         return Reply(200, await self._metrics.render(), [(b"content-type", CONTENT_TYPE), headers.id_header])

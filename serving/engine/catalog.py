@@ -4,7 +4,8 @@ import asyncio
 import logging
 import os
 import tempfile
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from registry.records.release import CatalogEntry
 
 SUFFIX = ".json"
 RESCAN_SECONDS = 2.0
-"""The folder is read again this often even if the watch saw nothing, so that no event is lost for good."""
+"""The folder is read again this often even if the watch saw nothing, so that no event is lost for good; ..."""
+
+RESCAN_SHARE = 0.01
+"""... but a folder of many files less often, so that it takes no more than this share of the time."""
 
 _log = logging.getLogger(__name__)
 _FileStamp = tuple[int, int, int]
@@ -75,29 +79,43 @@ class Catalog:
         self.broken: dict[str, str] = {}
         self._folder = folder
         self._stamps: dict[str, _FileStamp] = {}
+        self._scan_due = 0.0
 
     def scan(self) -> CatalogChange:
-        """Read the files that are other than at the last scan; those unchanged cost one ``stat`` each."""
+        """Read the files that are other than at the last look; those unchanged cost one ``stat`` each."""
+        started = time.monotonic()
         try:
             stamps = self._read_stamps()
         except OSError as error:
             self._report(str(self._folder), f"the catalog folder cannot be read: {error}")
             return CatalogChange()
         self.broken.pop(str(self._folder), None)
-        read = (self._accept(model) for model, stamp in stamps.items() if self._stamps.get(model) != stamp)
-        entries = tuple(entry for entry in read if entry is not None)
-        removed = tuple(model for model in self._stamps if model not in stamps)
-        for model in removed:
-            self.broken.pop(model, None)
-        gone = tuple(model for model in removed if self.entries.pop(model, None) is not None)
+        change = self._compare(stamps, [model for model in self._stamps if model not in stamps])
         self._stamps = stamps
-        return CatalogChange(entries, gone)
+        took = time.monotonic() - started
+        self._scan_due = time.monotonic() + max(RESCAN_SECONDS, took / RESCAN_SHARE)
+        return change
+
+    def look(self, models: Iterable[str]) -> CatalogChange:
+        """Read the files of some models if they are other than at the last look."""
+        stamps, gone = {}, []
+        for model in models:
+            try:
+                stamps[model] = _stamp((self._folder / f"{model}{SUFFIX}").stat())
+            except OSError:
+                gone.append(model)
+        change = self._compare(stamps, [model for model in gone if model in self._stamps])
+        self._stamps = {model: stamp for model, stamp in self._stamps.items() if model not in gone} | stamps
+        return change
 
     async def follow(self) -> AsyncIterator[CatalogChange]:
-        """Yield after every change in the folder, and every few seconds in any case, what a scan found."""
+        """Yield after every change in the folder, and every few seconds in any case, what was found.
+
+        What the watch saw is looked at by itself; the whole folder is scanned the less often, the longer that takes.
+        """
         while True:
             try:
-                async for _ in awatch(
+                async for seen in awatch(
                     self._folder,
                     watch_filter=None,
                     debounce=100,
@@ -106,19 +124,30 @@ class Catalog:
                     yield_on_timeout=True,
                     recursive=False,
                 ):
-                    yield await asyncio.to_thread(self.scan)
+                    if time.monotonic() >= self._scan_due:
+                        yield await asyncio.to_thread(self.scan)
+                    else:
+                        models = {name.stem for _, path in seen if _is_entry(name := Path(path))}
+                        yield await asyncio.to_thread(self.look, models) if models else CatalogChange()
             except OSError as error:
                 _log.warning("cannot watch %s, reading it every %s s: %s", self._folder, RESCAN_SECONDS, error)
                 yield await asyncio.to_thread(self.scan)
                 await asyncio.sleep(RESCAN_SECONDS)
 
+    def _compare(self, stamps: dict[str, _FileStamp], removed: list[str]) -> CatalogChange:
+        read = (self._accept(model) for model, stamp in stamps.items() if self._stamps.get(model) != stamp)
+        entries = tuple(entry for entry in read if entry is not None)
+        for model in removed:
+            self.broken.pop(model, None)
+        return CatalogChange(entries, tuple(model for model in removed if self.entries.pop(model, None) is not None))
+
     def _read_stamps(self) -> dict[str, _FileStamp]:
-        stamps = {}
-        for path in self._folder.iterdir():
-            if path.suffix == SUFFIX and not path.name.startswith("."):
-                stat = path.stat()
-                stamps[path.stem] = (stat.st_ctime_ns, stat.st_size, stat.st_ino)
-        return stamps
+        with os.scandir(self._folder) as found:
+            return {
+                entry.name.removesuffix(SUFFIX): _stamp(entry.stat())
+                for entry in found
+                if entry.name.endswith(SUFFIX) and not entry.name.startswith(".")
+            }
 
     def _accept(self, model: str) -> CatalogEntry | None:
         """Read one file; None if it is broken, older than what is held, or the same."""
@@ -140,6 +169,14 @@ class Catalog:
         if self.broken.get(name) != message:
             _log.error("catalog: %s: %s", name, message)
         self.broken[name] = message
+
+
+def _is_entry(path: Path) -> bool:
+    return path.suffix == SUFFIX and not path.name.startswith(".")
+
+
+def _stamp(stat: os.stat_result) -> _FileStamp:
+    return stat.st_ctime_ns, stat.st_size, stat.st_ino
 
 
 def _sync_folder(folder: Path) -> None:

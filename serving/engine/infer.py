@@ -11,9 +11,10 @@ from serving.engine.backlog import Backlog
 from serving.engine.batcher import Contain
 from serving.engine.capture import Capture, CapturedRequest
 from serving.engine.live import Live
-from serving.engine.residency import Residency, Slot
+from serving.engine.residency import Residency
 from serving.engine.response_cache import request_key
 from serving.engine.shadow import Answered, ShadowTraffic
+from serving.engine.slot import Slot
 from serving.engine.statistics import BACKEND, CANCELED, REJECTED, Timing
 from serving.engine.urgency import ROUTINE, Urgency
 from serving.runtime import Arrays

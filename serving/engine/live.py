@@ -9,14 +9,15 @@ from typing import Any
 from registry.errors import BurnishError, ModelNotFound, TransientError
 from registry.records.release import CatalogEntry
 from serving.engine.comparison import Comparison
-from serving.engine.residency import RETRY_SECONDS, Residency, ShadowTarget, Slot
+from serving.engine.residency import RETRY_SECONDS, Residency
 from serving.engine.response_cache import ResponseCache
+from serving.engine.slot import ShadowTarget, Slot
 from serving.engine.traffic import choose, favourite
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LiveModel:
     """One model's entry in force, with the slot of each of its versions."""
 
@@ -108,13 +109,15 @@ class Live:
         self.models[entry.model] = after = self._bind(entry)
         same = before is not None and (before.entry.generation, before.entry.shadow) == (entry.generation, entry.shadow)
         cache = ResponseCache(entry.policy.cache_mib * 2**20) if entry.policy.cache_mib else None
+        answering = after.answering() if entry.policy.pinned else set()
         for slot in after.slots.values():
             slot.policy, slot.cache = entry.policy, cache
+            self._residency.pin(slot, slot in answering)
             if not same or slot.shadow is None:
                 slot.shadow = after.shadow_of(slot)
         self.refusals.pop(entry.model, None)
         self._retire(before, after)
-        _log.info("serving %s at generation %s", entry.model, entry.generation)
+        _log.debug("serving %s at generation %s", entry.model, entry.generation)
 
     def offer(self, model: str, entry: CatalogEntry | None) -> None:
         """Take an entry as soon as what it newly sends traffic to is loaded; None takes the model out."""
@@ -151,7 +154,8 @@ class Live:
         after = self._bind(entry)
         held: list[Slot] = []
         try:
-            for slot in after.answering() - (before.answering() if before else set()):
+            stay = before.answering() if before and not entry.policy.pinned else set()
+            for slot in after.answering() - stay:
                 await self._residency.hold(slot)
                 held.append(slot)
             self.adopt(entry)

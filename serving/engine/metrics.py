@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 
 from serving.engine.exposition import Exposition, Family
-from serving.engine.residency import Slot
 from serving.engine.series import SeriesTable
+from serving.engine.slot import Slot
 from serving.engine.statistics import BOUNDS_NS
 from serving.engine.version_metrics import COUNTERS, DISTRIBUTIONS, GENERATION, PENDING, write_row
 from serving.engine.worker import Worker

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from heapq import nlargest
 from typing import NamedTuple
 
-from serving.engine.residency import Slot
+from serving.engine.slot import Slot
 from serving.engine.version_metrics import Row, read_row
 
 _AT_ONCE = 200

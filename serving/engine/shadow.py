@@ -19,7 +19,7 @@ import numpy as np
 from registry.errors import BurnishError
 from serving.engine.comparison import PairedDifference, compare
 from serving.engine.pair_log import LoggedPair, PairLog
-from serving.engine.residency import ShadowTarget, Slot
+from serving.engine.slot import ShadowTarget, Slot
 from serving.engine.traffic import sampled
 from serving.runtime import Array, Arrays
 

@@ -1,23 +1,33 @@
 """One worker: everything that lives in one engine process, from the first scan of the catalog to the last answer."""
 
 import asyncio
-import contextlib
+import gc
+import logging
 import os
 from dataclasses import dataclass
 from typing import Any
 
+from registry.errors import ModelNotFound
 from registry.store.base import ArtifactStore
 from serving.engine.backlog import Backlog
+from serving.engine.budget import MEMORY
 from serving.engine.capture import Capture
 from serving.engine.catalog import Catalog
 from serving.engine.crash_guard import CrashGuard
+from serving.engine.gpu import Gpus
 from serving.engine.infer import Engine, contain, contained
 from serving.engine.live import Live
+from serving.engine.preload import load_pinned, preload
 from serving.engine.repository import Repository
 from serving.engine.residency import Residency, ResidencyLimits
 from serving.engine.retention import Retention
 from serving.engine.runs import RunThreads
+from serving.engine.upkeep import Upkeep
+from serving.engine.usage import Usage
+from serving.memory import keep_large_blocks_apart
 from serving.settings import EngineSettings
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,9 +47,12 @@ class Worker:
         self.draining = False
         self.metrics_versions = settings.metrics_versions
         self._runs = RunThreads(len(os.sched_getaffinity(0)))
-        limits = ResidencyLimits(settings.resident_mib, settings.max_waiting)
         self.guard = CrashGuard(settings.state_folder, f"{settings.door_port}-{index}", settings.run_seconds, contained)
-        self.residency = Residency(store, limits, contain, self._runs, self.guard.around)
+        gpus = Gpus.found(settings.gpu_share / settings.workers)
+        limits = ResidencyLimits(
+            settings.resident_mib, settings.max_waiting, settings.resident_threads, gpus.bounds if gpus else ()
+        )
+        self.residency = Residency(store, limits, contain, self._runs, self.guard.around, gpus)
         self.live = Live(self.residency)
         self.repository = Repository(self.live, self.residency)
         self._catalog_folder = settings.catalog_folder
@@ -48,53 +61,64 @@ class Worker:
             settings.capture_folder, settings.capture_rate, Retention(settings.capture_mib, settings.capture_days)
         )
         self.engine = Engine(self.live, self.residency, self.capture, Backlog(settings.max_pending_mib * 2**20))
+        self._usage = Usage(settings.state_folder / f"usage-{settings.door_port}-{index}.json")
+        self._preload_share = settings.preload_share
+        self._upkeep = Upkeep(self.residency.room, self._usage, self.live, settings.leak_mib)
         self._follower: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
+
+    @property
+    def recycle_reason(self) -> str | None:
+        """Why this worker is to be replaced by another; None while it is well."""
+        return self.guard.overdue() or self._upkeep.recycle_reason
 
     @property
     def ready(self) -> bool:
         """True once the catalog was read, until the worker is told to stop."""
         return self._follower is not None and not self.draining
 
-    @property
-    def recycle_reason(self) -> str | None:
-        """Why this worker is to be replaced by another; None while it is well."""
-        return self.guard.overdue()
-
     async def start(self) -> None:
-        """Read the catalog (its folder is made if it is not there), put every entry in force, and follow changes."""
+        """Read the catalog (its folder is made if it is not there), put every entry in force, and follow changes.
+
+        Pinned models are loaded before this returns; what was used most in earlier runs is loaded afterwards.
+        """
+        keep_large_blocks_apart()
         self._catalog_folder.mkdir(parents=True, exist_ok=True)
+        gc.disable()  # thousands of entries are made, and none is garbage
         change = await asyncio.to_thread(self.catalog.scan)
         for entry in change.entries:
             self.live.adopt(entry)
+        _log.info("serving %s models", len(change.entries))
+        await asyncio.to_thread(self._usage.read)
+        gc.freeze()  # later collections need not look at what stays
+        gc.enable()
+        await asyncio.to_thread(self.capture.prepare)
+        await self.residency.prepare()
+        await load_pinned(self.live, self.residency)
         self._follower = asyncio.create_task(self._follow())
+        ranking = self._usage.ranking()
+        self._background = [
+            asyncio.create_task(self._upkeep.run()),
+            asyncio.create_task(preload(self.live, self.residency, ranking, self._preload_share)),
+        ]
 
     async def stop(self) -> None:
         """Stop following the catalog, unload everything and write what was captured."""
         self.draining = True
-        if self._follower is not None:
-            self._follower.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._follower
+        tasks = [*self._background, *([self._follower] if self._follower else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.live.settled()
         await self.engine.shadow.close()
+        await self._usage.keep(self.live)
         await self.residency.close()
         self._runs.close()
         await asyncio.to_thread(self.capture.close)
 
     def status(self) -> dict[str, Any]:
-        """What this worker serves, for whoever waits until every worker has taken a release."""
-        models: dict[str, dict[str, Any]] = {
-            name: {
-                "generation": live.entry.generation,
-                "champion": live.champion,
-                "versions": sorted(live.slots),
-                "error": next((slot.failure for slot in live.answering() if slot.failure), None),
-            }
-            for name, live in self.live.models.items()
-        }
-        for name, refusal in self.live.refusals.items():
-            nothing: dict[str, Any] = {"generation": 0, "champion": None, "versions": []}
-            models[name] = {**models.get(name, nothing), "error": refusal.reason}
+        """What this worker serves."""
+        models = {name: self._model_status(name) for name in self.live.models.keys() | self.live.refusals.keys()}
         return {
             "worker": self.identity.index,
             "pid": self.identity.pid,
@@ -116,6 +140,41 @@ class Worker:
             "failed": shadow.failed,
             "written": shadow.written,
             "models": models,
+        }
+
+    def resident(self) -> dict[str, Any]:
+        """What is loaded, beside the memory that the process holds over what it held with nothing loaded."""
+        room = self.residency.room
+        return {
+            "worker": self.identity.index,
+            "pid": self.identity.pid,
+            "versions": len(room),
+            "loads": self.residency.loads.count,
+            "evictions": room.evictions,
+            "bytes": self.residency.resident_bytes,
+            "process_bytes": room.budget.process_bytes,
+            "bound_bytes": room.budget.bounds[MEMORY],
+            "recycle_reason": self.recycle_reason,
+        }
+
+    def model_status(self, model: str) -> dict[str, Any]:
+        """What this worker serves of one model, for whoever waits until every worker has taken a release.
+
+        Raises:
+            ModelNotFound: there is no such model.
+        """
+        if model not in self.live.models and model not in self.live.refusals:
+            raise ModelNotFound(f"there is no model {model}")
+        return self._model_status(model)
+
+    def _model_status(self, model: str) -> dict[str, Any]:
+        live, refusal = self.live.models.get(model), self.live.refusals.get(model)
+        failure = next((slot.failure for slot in live.answering() if slot.failure), None) if live else None
+        return {
+            "generation": live.entry.generation if live else 0,
+            "champion": live.champion if live else None,
+            "versions": sorted(live.slots) if live else [],
+            "error": refusal.reason if refusal else failure,
         }
 
     async def _follow(self) -> None:

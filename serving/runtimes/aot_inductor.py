@@ -11,7 +11,8 @@ from torch.utils import _pytree as pytree
 
 from registry.errors import CandidateError
 from registry.records.model import ArtifactFormat, Signature
-from serving.runtime import Array, Arrays, Runtime, Session, bytes_added, resident_set_bytes
+from serving.memory import allocated_bytes
+from serving.runtime import Array, Arrays, Runtime, Session, bytes_added
 
 _MODEL = "model"
 _NO_VECTORS = "invalid_vec_isa"
@@ -38,7 +39,7 @@ class AotInductor(Runtime):
         """
         self.check_datatypes(signature)
         file = folder / artifact_format.main_file
-        before = resident_set_bytes()
+        before = allocated_bytes()
         try:
             _check_cpu(_Loader.load_metadata_from_package(str(file), _MODEL), file)
             loader = _Loader(str(file), _MODEL, False, 1, -1)

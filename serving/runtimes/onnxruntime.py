@@ -12,6 +12,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 from registry.errors import CandidateError, InputError
 from registry.plugins import knob
 from registry.records.model import ArtifactFormat, Datatype, Signature, TensorSpec
+from serving.memory import allocated_bytes
 from serving.runtime import (
     FIXED_BATCHES_KNOB,
     NUMBERS,
@@ -21,7 +22,6 @@ from serving.runtime import (
     Session,
     bytes_added,
     fixed_batches,
-    resident_set_bytes,
 )
 
 _LOAD_ERRORS = (
@@ -60,7 +60,7 @@ class OnnxRuntime(Runtime):
         """
         self.check_datatypes(signature)
         file = folder / artifact_format.main_file
-        before = resident_set_bytes()
+        before = allocated_bytes()
         try:
             session = self._open(file)
             axes = {argument.shape[0] for argument in session.get_inputs() if argument.shape}

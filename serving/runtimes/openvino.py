@@ -11,6 +11,7 @@ import openvino
 from registry.errors import CandidateError
 from registry.plugins import knob
 from registry.records.model import ArtifactFormat, Signature
+from serving.memory import allocated_bytes
 from serving.runtime import (
     FIXED_BATCHES_KNOB,
     Array,
@@ -19,7 +20,6 @@ from serving.runtime import (
     Session,
     bytes_added,
     fixed_batches,
-    resident_set_bytes,
 )
 
 
@@ -53,7 +53,7 @@ class OpenVino(Runtime):
             raise CandidateError("this CPU does not compute in bf16 (avx512_bf16 or amx_bf16); use precision f32")
         self.check_datatypes(signature)
         file = folder / artifact_format.main_file
-        before = resident_set_bytes()
+        before = allocated_bytes()
         try:
             session = OpenVinoSession(self._compile(file), signature, 0)
             for size in fixed_batches(signature) if self.fixed_batches else ():

@@ -12,7 +12,8 @@ from pydantic import Field
 from registry.errors import CandidateError
 from registry.plugins import knob
 from registry.records.model import ArtifactFormat, Signature, TensorSpec
-from serving.runtime import Array, Arrays, Runtime, Session, bytes_added, resident_set_bytes
+from serving.memory import allocated_bytes
+from serving.runtime import Array, Arrays, Runtime, Session, bytes_added
 
 PROVIDER = "TensorrtExecutionProvider"
 _ELSEWHERE = "CUDAExecutionProvider"
@@ -63,7 +64,7 @@ class TensorRt(Runtime):
         """
         self.check_datatypes(signature)
         file = folder / artifact_format.main_file
-        before = resident_set_bytes()
+        before = allocated_bytes()
         try:
             providers = [(PROVIDER, self._options(signature, int8=_is_quantized(file))), _ELSEWHERE]
             session = onnxruntime.InferenceSession(str(file), providers=providers)

@@ -12,8 +12,9 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from registry.errors import CandidateError
 from registry.records.model import ArtifactFormat, Datatype, Signature
+from serving.memory import allocated_bytes
 from serving.program_file import refuse_pickles
-from serving.runtime import NUMBERS, Array, Arrays, Runtime, Session, bytes_added, resident_set_bytes
+from serving.runtime import NUMBERS, Array, Arrays, Runtime, Session, bytes_added
 
 _BFLOAT16 = np.dtype("bfloat16")
 
@@ -41,7 +42,7 @@ class TorchExport(Runtime):
         """
         self.check_datatypes(signature)
         file = folder / artifact_format.main_file
-        before = resident_set_bytes()
+        before = allocated_bytes()
         try:
             refuse_pickles(file)
             program = torch.export.load(file)

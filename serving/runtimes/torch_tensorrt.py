@@ -13,8 +13,9 @@ from torch.utils import _pytree as pytree
 
 from registry.errors import CandidateError
 from registry.records.model import ArtifactFormat, Signature
+from serving.memory import allocated_bytes
 from serving.program_file import refuse_pickles
-from serving.runtime import Array, Arrays, Runtime, Session, bytes_added, resident_set_bytes
+from serving.runtime import Array, Arrays, Runtime, Session, bytes_added
 
 INSTALL = "pip install 'burnish[nvidia]'"
 _NO_GPU = f"PyTorch sees no NVIDIA GPU; on a machine with one, with CUDA's build of PyTorch, run: {INSTALL}"
@@ -46,7 +47,7 @@ class TorchTensorRt(Runtime):
         """
         self.check_datatypes(signature)
         file = folder / artifact_format.main_file
-        before = resident_set_bytes()
+        before = allocated_bytes()
         try:
             refuse_pickles(file, classes=_ENGINES)
             program = torch.export.load(file)

@@ -12,7 +12,8 @@ from onnx.reference import ReferenceEvaluator
 from registry.errors import CandidateError
 from registry.plugins import knob
 from registry.records.model import ArtifactFormat, Signature
-from serving.runtime import Array, Arrays, Runtime, Session, bytes_added, resident_set_bytes
+from serving.memory import allocated_bytes
+from serving.runtime import Array, Arrays, Runtime, Session, bytes_added
 
 
 class OnnxNumpy(Runtime):
@@ -32,7 +33,7 @@ class OnnxNumpy(Runtime):
             CandidateError: the file cannot be loaded or lacks an output of the signature.
         """
         file = folder / artifact_format.main_file
-        before = resident_set_bytes()
+        before = allocated_bytes()
         try:
             evaluator = ReferenceEvaluator(onnx.load(file), verbose=self.verbose)
         except (OSError, DecodeError, ValueError) as error:

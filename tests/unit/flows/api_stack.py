@@ -86,9 +86,12 @@ class FakeDoors:
             raise httpx.ConnectError("connection refused", request=request)
         if request.url.path == "/metrics":
             return httpx.Response(200, text=f"# HELP burnish_ready x\n# TYPE burnish_ready gauge\n{READY % worker}\n")
-        entries = {path.stem: read_entry(path) for path in self.catalog.glob("*.json")}
-        models = {name: {"generation": entry.generation} for name, entry in entries.items()}
-        return httpx.Response(200, json={"worker": worker, "models": models, "capture": {"dropped": 3 + worker}})
+        if request.url.path == "/burnish/catalog":
+            return httpx.Response(200, json={"worker": worker, "capture": {"dropped": 3 + worker}})
+        file = self.catalog / f"{request.url.path.removeprefix('/burnish/catalog/')}.json"
+        if not file.is_file():
+            return httpx.Response(404, json={"error": "there is no such model"})
+        return httpx.Response(200, json={"generation": read_entry(file).generation})
 
 
 class OutageStore(MemoryStore):

@@ -20,8 +20,10 @@ class Doors:
         generation = script.pop(0) if len(script) > 1 else script[0]
         if generation is None:
             raise httpx.ConnectError("connection refused", request=request)
-        models = {"digits": {"generation": generation}} if generation else {}
-        return httpx.Response(200, json={"models": models})
+        assert request.url.path == "/burnish/catalog/digits"
+        if not generation:
+            return httpx.Response(404, json={"error": "there is no model digits"})
+        return httpx.Response(200, json={"generation": generation})
 
 
 def ask(doors: Doors, wait_s: float = 5.0) -> Acknowledgement:

@@ -22,7 +22,7 @@ from registry.records.model import (
     TensorSpec,
 )
 from registry.records.release import CatalogEntry, ServingPolicy, TrafficSplit
-from serving.engine import residency
+from serving.engine import loader, residency
 from serving.runtime import Array, Arrays, Session
 
 MIB = 2**20
@@ -108,6 +108,10 @@ class FakeWorld:
     checkouts: list[str] = field(default_factory=list)
     loads: list[str] = field(default_factory=list)
     may_load: threading.Event = field(default_factory=threading.Event)
+    most_open: int = 0
+    """Sessions that were open at the same time."""
+    leaked_bytes: int = 0
+    """What the process holds beside the sessions that are not closed."""
 
     def __post_init__(self) -> None:
         self.may_load.set()
@@ -140,14 +144,21 @@ class FakeWorld:
         assert self.may_load.wait(WAIT_SECONDS)
         session = self.sessions[folder.name]
         session.closed = False
+        self.most_open = max(self.most_open, sum(not self.sessions[digest].closed for digest in set(self.loads)))
         return session
 
     def build_runtime(self, config: PluginConfig) -> "FakeWorld":
         assert config.name == "fake"
         return self
 
+    def resident_set_bytes(self) -> int:
+        return self.leaked_bytes + sum(
+            self.sessions[digest].resident_bytes for digest in set(self.loads) if not self.sessions[digest].closed
+        )
+
     def install(self, monkeypatch: object) -> "FakeWorld":
-        monkeypatch.setattr(residency, "build_runtime", self.build_runtime)  # type: ignore[attr-defined]
+        monkeypatch.setattr(loader, "build_runtime", self.build_runtime)  # type: ignore[attr-defined]
+        monkeypatch.setattr(residency, "resident_set_bytes", self.resident_set_bytes)  # type: ignore[attr-defined]
         return self
 
 

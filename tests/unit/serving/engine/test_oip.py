@@ -12,7 +12,7 @@ from registry.records.model import Datatype, Signature, TensorSpec
 from serving.engine.infer import Answer
 from serving.engine.live import LiveModel
 from serving.engine.oip import decode_inputs, encode_answer, encode_model, parse_request, wanted_outputs
-from serving.engine.residency import Slot
+from serving.engine.slot import Slot
 from serving.engine.tensors import SignaturePlan, WantedOutput
 from tests.unit.serving.engine.doubles import entry, served
 

@@ -9,8 +9,9 @@ import pytest
 
 from registry.errors import TransientError
 from serving.engine.infer import contain
-from serving.engine.residency import Residency, ResidencyLimits, Slot
+from serving.engine.residency import Residency, ResidencyLimits
 from serving.engine.runs import RunThreads
+from serving.engine.slot import Slot
 from tests.unit.serving.engine.doubles import MIB, FakeSession, FakeWorld, run, served, until
 
 X = {"x": np.ones((1, 2), np.float32)}
@@ -87,17 +88,36 @@ def test_the_least_recently_used_goes_first(world: FakeWorld) -> None:
     run(work())
 
 
-def test_what_is_in_use_is_not_evicted_until_it_is_free(world: FakeWorld) -> None:
+def test_what_is_in_use_is_not_evicted_and_a_load_waits_until_it_is_free(world: FakeWorld) -> None:
     async def work() -> None:
         async with open_residency(world, resident_mib=1) as residency:
-            given = slots(world, residency, 3)
+            given = slots(world, residency, 2)
             await residency.hold(given[0])
-            await use(residency, given[1])
-            assert loaded(given) == [1, 2]
-            await use(residency, given[2])
-            assert loaded(given) == [1, 3]
+            second = asyncio.create_task(use(residency, given[1]))
+            await until(lambda: given[1].loading is not None)
+            await asyncio.sleep(0.02)
+            assert loaded(given) == [1]
+            assert len(world.loads) == 1
             residency.release(given[0])
-            assert loaded(given) == [3]
+            await second
+            assert loaded(given) == [2]
+            assert world.most_open == 1
+
+    run(work())
+
+
+def test_a_load_that_waits_in_vain_for_room_is_told_so(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.engine.room.WAIT_SECONDS", 0.01)
+
+    async def work() -> None:
+        async with open_residency(world, resident_mib=1) as residency:
+            given = slots(world, residency, 2)
+            await residency.hold(given[0])
+            with pytest.raises(TransientError, match="m version 2 cannot be loaded: there is no room: requests hold"):
+                await use(residency, given[1])
+            residency.release(given[0])
+            assert loaded(given) == [1]
+            assert residency.room.budget.reserved[0] == 0
 
     run(work())
 
@@ -113,26 +133,82 @@ def test_a_run_that_outlives_its_cancelled_request_ends_before_the_session_is_cl
             await until(session.running.is_set)
             request.cancel()
             residency.release(given[0])
-            await use(residency, given[1])
-            assert loaded(given) == [2]
+            second = asyncio.create_task(use(residency, given[1]))
             await asyncio.sleep(0.02)
-            assert not session.closed
+            assert len(world.loads) == 1
             session.may_run.set()
-            await until(lambda: session.closed)
+            await second
+            assert session.closed
+            assert loaded(given) == [2]
             assert session.shapes == [(5000, 2)]
 
     run(work())
 
 
-def test_a_version_larger_than_the_budget_still_serves_alone(world: FakeWorld) -> None:
+def test_a_version_larger_than_the_budget_is_refused_and_then_not_tried(world: FakeWorld) -> None:
     async def work() -> None:
         async with open_residency(world, resident_mib=2) as residency:
-            given = slots(world, residency, 2, resident_bytes=5 * MIB)
+            (slot,) = slots(world, residency, 1, resident_bytes=5 * MIB)
+            for _ in range(2):
+                with pytest.raises(TransientError, match=r"about 5\.0 MiB of memory, and this worker may hold 2"):
+                    await use(residency, slot)
+                slot.retry_at = 0
+            assert len(world.loads) == 1, "what it needs is known after the first time"
+            assert world.sessions[slot.served.artifact.sha256].closed
+            assert residency.resident_bytes == 0
+
+    run(work())
+
+
+def test_a_pinned_version_stays_and_pins_beyond_the_budget_are_refused(world: FakeWorld) -> None:
+    async def work() -> None:
+        async with open_residency(world, resident_mib=2) as residency:
+            given = slots(world, residency, 4)
+            for slot in given[:2]:
+                residency.pin(slot, True)
             await use(residency, given[0])
+            for slot in given[2:]:
+                await use(residency, slot)
+            assert loaded(given) == [1, 4]
             await use(residency, given[1])
-            assert loaded(given) == [2]
-            await use(residency, given[1])
-            assert len(world.loads) == 2
+            assert loaded(given) == [1, 2]
+            with pytest.raises(TransientError, match=r"1\.0 MiB of memory beside 2\.0 MiB of pinned models"):
+                await use(residency, given[2])
+            residency.pin(given[0], False)
+            given[2].retry_at = 0
+            await use(residency, given[2])
+            assert loaded(given) == [2, 3]
+
+    run(work())
+
+
+def test_a_process_that_holds_more_than_its_sessions_loads_less(world: FakeWorld) -> None:
+    async def work() -> None:
+        async with open_residency(world, resident_mib=20) as residency:
+            given = slots(world, residency, 30)
+            for slot in given[:16]:
+                await use(residency, slot)
+            world.leaked_bytes = 4 * MIB
+            for slot in given[16:]:
+                await use(residency, slot)
+                await asyncio.sleep(0.002)
+                assert world.resident_set_bytes() <= 20 * MIB + MIB
+            await residency.room.relieve()
+            assert world.resident_set_bytes() <= 20 * MIB
+            assert len(loaded(given)) >= 10
+
+    run(work())
+
+
+def test_many_loads_at_once_keep_the_budget(world: FakeWorld) -> None:
+    async def work() -> None:
+        async with open_residency(world, resident_mib=8) as residency:
+            given = slots(world, residency, 64)
+            await asyncio.gather(*(use(residency, slot) for slot in given))
+            assert world.most_open <= 8
+            assert len(world.loads) == 64
+            assert residency.room.budget.reserved[0] == 0
+            assert residency.resident_bytes <= 8 * MIB
 
     run(work())
 

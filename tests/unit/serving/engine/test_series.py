@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from serving.engine.residency import Slot
 from serving.engine.series import Series, SeriesTable
+from serving.engine.slot import Slot
 from tests.unit.serving.engine.doubles import run, served
 
 

@@ -1,0 +1,1 @@
+"""What ``make bench-density`` measures: thousands of models in one worker."""

@@ -1,0 +1,226 @@
+"""Room: what is loaded, in order of use, and what of it goes so that the budget is kept."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from registry.errors import TransientError
+from serving.engine.batcher import Batcher
+from serving.engine.budget import MEMORY, Amounts, Budget, at_least, is_large, minus, plus
+from serving.engine.loader import Loader, Opened
+from serving.engine.slot import Slot
+
+WAIT_SECONDS = 5.0
+"""How long a load waits until requests let go of what must be unloaded for it."""
+
+_RELIEF_SECONDS = 1.0
+_OBSERVED_SHARE = 0.01
+"""After so much of the budget was loaded, the process is measured again."""
+
+_MIB = 2**20
+
+
+class Claim(NamedTuple):
+    """Room that was made for a load: what is to be closed first, and what is reserved until it is over."""
+
+    first: list[Batcher]
+    reserved: Amounts
+
+
+class Room:
+    """The loaded versions of one worker under its budget; all methods are called on the event loop."""
+
+    def __init__(self, budget: Budget, loader: Loader) -> None:
+        """Take the account, and who closes sessions."""
+        self.budget = budget
+        self.evictions = 0
+        """Versions that were unloaded to make room."""
+        self._loader = loader
+        self._resident: OrderedDict[Slot, Amounts] = OrderedDict()
+        self._pinned: set[Slot] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._going = self.nothing
+        """What is being closed holds still."""
+        self._relief: asyncio.Task[None] | None = None
+        self._relieved = 0.0
+        self._unobserved = 0
+        self._let_go = asyncio.Event()
+
+    def __len__(self) -> int:
+        """How many versions are loaded."""
+        return len(self._resident)
+
+    def touch(self, slot: Slot) -> None:
+        """Count a use of a loaded version."""
+        self._resident.move_to_end(slot)
+
+    def demote(self, slot: Slot) -> None:
+        """Let a version be the first to go."""
+        if slot in self._resident:
+            self._resident.move_to_end(slot, last=False)
+
+    def has(self, wanted: Amounts) -> bool:
+        """True if a version fits and nothing need go for it."""
+        return not self.budget.lacks(wanted, self.nothing)
+
+    def let_go(self) -> None:
+        """Tell loads that wait that something may be unloaded now."""
+        self._let_go.set()
+
+    def pin(self, slot: Slot) -> None:
+        """Never evict a version from now on."""
+        self._pinned.add(slot)
+
+    def unpin(self, slot: Slot) -> None:
+        """Let a version be evicted."""
+        self._pinned.discard(slot)
+
+    def check_fits(self, wanted: Amounts) -> None:
+        """Check that a version can be held beside the pinned ones.
+
+        Raises:
+            TransientError: it cannot, whatever else is unloaded.
+        """
+        pinned = self._sum(self._pinned & self._resident.keys())
+        reason = self.budget.never_fits(wanted, pinned)
+        if reason:
+            raise TransientError(reason)
+
+    async def make(self, slot: Slot, wanted: Amounts) -> Claim:
+        """Take out what must go for a load, oldest use first, and wait within a bound for what requests hold.
+
+        What goes for a large version is closed at once, so that the process can be measured without it.
+
+        Raises:
+            TransientError: there is no room.
+        """
+        self.check_fits(wanted)
+        deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
+        taken: list[tuple[Batcher, Amounts]] = []
+        freed = self.nothing
+        try:
+            while self.budget.lacks(wanted, freed) or (is_large(slot.served) and await self._crowded(wanted)):
+                victim = next(self._evictable(), None)
+                if victim is None:
+                    await self._somebody_lets_go(deadline)
+                    continue
+                self.evictions += 1
+                if is_large(slot.served):
+                    await self.unload(victim)
+                else:
+                    taken.append(self._take_out(victim))
+                    freed = plus(freed, taken[-1][1])
+        except BaseException:
+            for batcher, amounts in taken:
+                self._close_later(batcher, amounts)
+            raise
+        reserved = at_least(wanted, freed)
+        self.budget.reserve(minus(reserved, freed))
+        return Claim([batcher for batcher, _ in taken], reserved)
+
+    def fill(self, slot: Slot, opened: Opened) -> None:
+        """Take in a version that was loaded, and correct the account by what the process holds now."""
+        slot.batcher = opened.batcher
+        self._resident[slot] = opened.cost.held
+        self.budget.charge(opened.cost.held)
+        self._unobserved += opened.cost.held[MEMORY]
+        if self._unobserved >= _OBSERVED_SHARE * self.budget.bounds[MEMORY]:
+            self._observe()
+        self._evict_surplus()
+
+    def settle(self, claim: Claim) -> None:
+        """Give back what was reserved for a load that is over."""
+        self.budget.settle(claim.reserved)
+        self._let_go.set()
+
+    def unload(self, slot: Slot) -> asyncio.Task[None]:
+        """Take a version out at once, and close it when its last run is over."""
+        return self._close_later(*self._take_out(slot))
+
+    async def relieve(self) -> None:
+        """Give freed memory back to the system; evict where the process holds too much even so."""
+        self._relieved = time.monotonic()
+        try:
+            await self._loader.give_back()
+        finally:
+            self._relief = None
+        self.budget.still_tight()
+        self._evict_surplus()
+
+    async def clear(self) -> None:
+        """Unload everything, pinned or not."""
+        for slot in list(self._resident):
+            self.unload(slot)
+        if self._relief is not None:
+            await self._relief
+        while self._closing:
+            await asyncio.wait(self._closing)
+
+    @property
+    def nothing(self) -> Amounts:
+        """No amount of anything."""
+        return (0,) * len(self.budget.bounds)
+
+    def _observe(self) -> None:
+        self._unobserved = 0
+        if self.budget.observe() and time.monotonic() - self._relieved > _RELIEF_SECONDS and self._relief is None:
+            self._relief = asyncio.create_task(self.relieve())
+
+    def _evictable(self) -> Iterator[Slot]:
+        return (slot for slot in self._resident if slot.holders == 0 and slot not in self._pinned)
+
+    def _evict_surplus(self) -> None:
+        while self.budget.lacks(self.nothing, self._going):
+            slot = next(self._evictable(), None)
+            if slot is None:
+                return
+            self.evictions += 1
+            self.unload(slot)
+
+    def _take_out(self, slot: Slot) -> tuple[Batcher, Amounts]:
+        """Take a version from its slot; what it holds is reserved until it is closed."""
+        batcher, amounts = slot.batcher, self._resident.pop(slot)
+        assert batcher is not None
+        slot.batcher = None
+        self.budget.refund(amounts)
+        self.budget.reserve(amounts)
+        return batcher, amounts
+
+    def _close_later(self, batcher: Batcher, amounts: Amounts) -> asyncio.Task[None]:
+        self._going = plus(self._going, amounts)
+        task = asyncio.create_task(self._close(batcher, amounts))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
+
+    async def _close(self, batcher: Batcher, amounts: Amounts) -> None:
+        await self._loader.close(batcher)
+        self.budget.settle(amounts)
+        self._going = minus(self._going, amounts)
+        self._let_go.set()
+
+    async def _crowded(self, wanted: Amounts) -> bool:
+        """True if the process would go over its bound by a load, also after freed memory went back."""
+        if self.budget.crowded(wanted):
+            await self._loader.give_back()
+        return self.budget.crowded(wanted)
+
+    async def _somebody_lets_go(self, deadline: float) -> None:
+        if not (self._resident.keys() - self._pinned or self._closing or any(self.budget.reserved)):
+            pinned = self._sum(self._resident)[MEMORY] / _MIB
+            held = self.budget.process_bytes / _MIB
+            raise TransientError(f"there is no room: {pinned:.0f} MiB are pinned, and the worker holds {held:.0f} MiB")
+        self._let_go.clear()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._let_go.wait()
+        except TimeoutError as error:
+            raise TransientError("there is no room: requests hold all that is loaded; try again shortly") from error
+
+    def _sum(self, slots: Collection[Slot]) -> Amounts:
+        total = self.nothing
+        for slot in slots:
+            total = plus(total, self._resident[slot])
+        return total
