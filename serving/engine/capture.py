@@ -89,6 +89,7 @@ class Capture:
         self._wake = threading.Event()
         self._closed = False
         self._files = count()
+        pa.array(np.zeros(1))  # PyArrow now imports pandas: for a third of a second nothing else would run
         self._thread = threading.Thread(target=self._work, name="capture", daemon=True)
         self._thread.start()
 
