@@ -70,3 +70,33 @@ def test_swaps_lose_nothing_and_nothing_old_answers_after_an_acknowledgement(wor
         data = orjson.loads(answer.body)["outputs"][0]["data"]
         assert data == [answer.version * value for value in (1, 2, 3, 4)]  # type: ignore[operator]
     assert set(account.by_version) == {1, 2, 3}
+
+
+def compared(workers: Workers) -> int:
+    """How many pairs both workers have compared."""
+    return sum(int(workers.status(worker)["shadow"]["compared"]) for worker in (0, 1))
+
+
+async def until_compared(workers: Workers, count: int) -> int:
+    """Send requests until the shadows have compared some of them; return how many were sent."""
+    async with open_loop(workers.doors, PATH, infer_body([1, 2]), RATE / 4) as account:
+        while await asyncio.to_thread(compared, workers) < count:
+            assert account.sent < 90 * RATE
+            await asyncio.sleep(0.2)
+    account.check()
+    return account.sent
+
+
+def test_a_shadow_is_compared_with_what_answers(workers: Workers) -> None:
+    generation = workers.generations("m")[0] + 1
+    workers.publish("m", generation, 1, shadow=Shadow(version=3))
+    until(lambda: workers.generations("m") == [generation] * 2, "the shadow is set")
+    sent = asyncio.run(until_compared(workers, compared(workers) + 10))
+    assert sent >= 10
+    pairs = [found for worker in (0, 1) for found in workers.status(worker)["shadow"]["models"].get("m", [])]
+    assert pairs
+    for found in pairs:
+        assert (found["primary"], found["shadow"], found["failed"]) == (1, 3, 0)
+        assert found["outputs"]["y"]["max_abs"]["max"] == 4.0, "3 x [1, 2] beside [1, 2]"
+        assert found["outputs"]["y"]["top1_agreement"] == 1.0
+    until(lambda: any((workers.home / "capture/m/shadow").glob("*.parquet")), "the pairs are on disk")
