@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import orjson
@@ -10,7 +9,7 @@ import pytest
 
 from registry.records.release import Shadow
 from tests.integration.load import Account, Answered, infer_body, open_loop
-from tests.integration.workers import Workers, two_workers, until
+from tests.integration.workers import Workers, until
 
 RATE = 60.0
 PATH = "/v2/models/m/infer"
@@ -25,12 +24,10 @@ class Swap:
     acknowledged: float
 
 
-@pytest.fixture(scope="module")
-def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
-    with two_workers(tmp_path_factory.mktemp("engine")) as running:
-        running.publish("m", 1, 1)
-        until(lambda: running.generations("m") == [1, 1], "the model is known")
-        yield running
+@pytest.fixture(scope="module", autouse=True)
+def _first(workers: Workers) -> None:
+    workers.publish("m", 1, 1)
+    until(lambda: workers.generations("m") == [1, 1], "the model is known")
 
 
 async def swap(workers: Workers, count: int) -> tuple[Account, list[Swap]]:

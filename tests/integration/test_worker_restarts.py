@@ -18,10 +18,10 @@ from serving.gateway import files
 from serving.gateway.plan import Endpoint, GatewayPlan
 from tests.integration.load import Account, infer_body, open_loop
 from tests.integration.processes import free_ports, wait_for
-from tests.integration.workers import Workers, two_workers, until
+from tests.integration.workers import Workers, until
 
 RATE = 60.0
-PATH = "/v2/models/m/infer"
+PATH = "/v2/models/steady/infer"
 BODY = infer_body([1, 2])
 
 
@@ -44,25 +44,24 @@ class Rig:
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    home = tmp_path_factory.mktemp("engine")
-    with two_workers(home) as workers:
-        workers.publish("m", 1, 2)
-        until(lambda: workers.generations("m") == [1, 1], "the model is known")
-        port, admin = free_ports(2)
-        doors = tuple(Endpoint(host="127.0.0.1", port=int(urlsplit(door).port or 0)) for door in workers.doors)
-        plan = GatewayPlan(port=port, admin_port=admin, workers=doors, access_log=home / "access.json")
-        folder = home / "gateway"
-        files.render(plan, folder)
-        with (home / "envoy.log").open("wb") as log:
-            gateway = subprocess.Popen(files.command(folder), stderr=log)
-        rig = Rig(workers, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}", EngineWorkers(folder, doors))
-        try:
-            wait_for(lambda: rig.healthy() == 2, "both workers to be ready behind the gateway", 60)
-            yield rig
-        finally:
-            gateway.kill()
-            gateway.wait(10)
+def rig(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    workers.publish("steady", 1, 2)
+    until(lambda: workers.generations("steady") == [1, 1], "the model is known")
+    port, admin = free_ports(2)
+    doors = tuple(Endpoint(host="127.0.0.1", port=int(urlsplit(door).port or 0)) for door in workers.doors)
+    home = tmp_path_factory.mktemp("gateway")
+    plan = GatewayPlan(port=port, admin_port=admin, workers=doors, access_log=home / "access.json")
+    folder = home / "files"
+    files.render(plan, folder)
+    with (home / "envoy.log").open("wb") as log:
+        gateway = subprocess.Popen(files.command(folder), stderr=log)
+    rig = Rig(workers, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}", EngineWorkers(folder, doors))
+    try:
+        wait_for(lambda: rig.healthy() == 2, "both workers to be ready behind the gateway", 60)
+        yield rig
+    finally:
+        gateway.kill()
+        gateway.wait(10)
 
 
 async def restart(rig: Rig, times: int) -> Account:

@@ -19,7 +19,7 @@ from serving.engine.catalog import write_entry
 from tests.integration.processes import free_pair, free_ports
 from tests.integration.test_engine_process import COMMAND, store_version
 
-WAIT_SECONDS = 90.0
+WAIT_SECONDS = 180.0
 ODD_RUNTIME = Path(__file__).with_name("odd_runtime.py")
 
 
