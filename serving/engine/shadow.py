@@ -20,7 +20,7 @@ from registry.errors import BurnishError
 from serving.engine.comparison import PairedDifference, compare
 from serving.engine.pair_log import LoggedPair, PairLog
 from serving.engine.slot import ShadowTarget, Slot
-from serving.engine.traffic import sampled
+from serving.engine.traffic import mirrored
 from serving.runtime import Array, Arrays
 
 MAX_WAITING = 64
@@ -83,7 +83,7 @@ class ShadowTraffic:
 
     def offer(self, target: ShadowTarget, answered: Answered) -> None:
         """Take a request if it is among the target's share and there is room; it is computed later."""
-        if not sampled(f"shadow:{answered.request_id}", target.share):
+        if not mirrored(answered.request_id, target.share):
             return
         size = answered.held_bytes
         if len(self._waiting) >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:

@@ -8,6 +8,7 @@ from registry.records.release import TrafficSplit
 _MASK = 2**64 - 1
 _RANGE = 2.0**64
 _CRC_RANGE = 2**32
+_NO_VERSION = 2**32 - 1
 
 
 def choose(split: TrafficSplit, unit_id: str) -> int:
@@ -40,6 +41,11 @@ def favourite(split: TrafficSplit) -> int:
 def sampled(request_id: str, rate: float) -> bool:
     """True for the share ``rate`` of requests, decided by the hash of their id."""
     return rate >= 1 or (rate > 0 and crc32(request_id.encode()) < rate * _CRC_RANGE)
+
+
+def mirrored(request_id: str, share: float) -> bool:
+    """True for a share of requests, independent of those that are sampled and of what the split chooses."""
+    return share >= 1 or _mixed(crc32(request_id.encode()) ^ _NO_VERSION << 32) <= share
 
 
 def _mixed(bits: int) -> float:

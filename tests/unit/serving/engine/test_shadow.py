@@ -13,7 +13,7 @@ from registry.records.model import ServedVersion
 from registry.records.release import CatalogEntry, Shadow, TrafficSplit
 from serving.engine import shadow
 from serving.engine.catalog import write_entry
-from serving.engine.traffic import choose, sampled
+from serving.engine.traffic import choose, mirrored, sampled
 from serving.engine.worker import Worker
 from serving.runtime import Arrays
 from serving.settings import EngineSettings
@@ -115,11 +115,12 @@ def test_requests_that_the_shadow_answered_itself_are_not_compared(world: FakeWo
 
 def test_the_share_is_kept_and_independent_of_split_and_capture() -> None:
     ids = [f"request-{number}" for number in range(20_000)]
-    mirrored = [name for name in ids if sampled(f"shadow:{name}", 0.2)]
-    assert abs(len(mirrored) / 200 - 20) < 1.5
-    assert abs(sum(sampled(name, 0.2) for name in mirrored) / len(mirrored) - 0.2) < 0.02
+    again = [name for name in ids if mirrored(name, 0.2)]
+    assert abs(len(again) / 200 - 20) < 1.5
+    assert abs(sum(sampled(name, 0.2) for name in again) / len(again) - 0.2) < 0.02
     split = TrafficSplit(weights={1: 70, 2: 30})
-    assert abs(sum(choose(split, name) == 2 for name in mirrored) / len(mirrored) - 0.3) < 0.03
+    assert abs(sum(choose(split, name) == 2 for name in again) / len(again) - 0.3) < 0.03
+    assert all(mirrored(name, 1) for name in ids)
 
 
 def test_it_gives_way_to_whatever_primary_waits(
