@@ -16,6 +16,11 @@ REMEMBERED_RUNS = 100
 GROWTH = 2
 """A batch has at most so many times the rows of the largest one remembered: beyond it the line is a guess."""
 
+FIRST_ROWS = 8
+"""So many are tried once, by and by, whatever the first runs on few rows promise: they do not tell what a row costs."""
+MAX_STRAY = 2
+"""Runs that stray further are no reason for smaller batches, which would stray as far."""
+
 _QUANTILE = 0.99
 _DOUBT = 2
 """Standard errors that the slope is taken steeper than it was found."""
@@ -30,7 +35,7 @@ class RunTime(NamedTuple):
     """Rows of the smallest run measured; smaller ones are taken to be no quicker."""
     stray: float
     """How many times longer than on the line a run may take: 99 of 100 did not take longer, nor did the latest, in
-    which a machine that has become slower shows first."""
+    which a machine that has become slower shows first; twice at most."""
 
     @classmethod
     def fit(cls, measured: Iterable[tuple[int, float]]) -> "RunTime":
@@ -52,7 +57,7 @@ class RunTime(NamedTuple):
         line = cls(mean_seconds - per_row * mean_rows, per_row, min(rows), 1.0)
         ratios = [took / line.seconds(size) for size, took in zip(rows, seconds, strict=True)]
         usual = sorted(ratios)[math.ceil(_QUANTILE * len(ratios)) - 1]
-        return line._replace(stray=max(1.0, usual, ratios[-1]))
+        return line._replace(stray=min(max(1.0, usual, ratios[-1]), MAX_STRAY))
 
     def seconds(self, rows: int) -> float:
         """The time of a run that 99 of 100 keep."""
@@ -72,19 +77,23 @@ class BatchLimit:
         """Take the most rows that the version may run at once, and the time of one run on one row."""
         self._max_batch_size = max_batch_size
         self._measured = deque([(1, max(seconds_per_run, 1e-9))], maxlen=REMEMBERED_RUNS)
+        self._tried = 1
         self._run_time: RunTime | None = None
 
     def ran(self, rows: int, seconds: float) -> None:
         """Remember one run."""
         self._measured.append((rows, max(seconds, 1e-9)))
+        self._tried = max(self._tried, rows)
         self._run_time = None
 
     def rows(self, objective_seconds: float | None) -> int:
         """Return the rows that a batch may have: at least 1, and without an objective as many as the version may."""
         if objective_seconds is None:
             return self._max_batch_size
+        first = min(GROWTH * self._tried, FIRST_ROWS) if self._tried < FIRST_ROWS else 1
         known = GROWTH * max(rows for rows, _ in self._measured)
-        return int(max(1, min(self._known().most_rows(objective_seconds / 2), known, self._max_batch_size)))
+        fitting = min(self._known().most_rows(objective_seconds / 2), known)
+        return int(min(max(first, fitting), self._max_batch_size))
 
     def seconds(self, rows: int, limit: int) -> float:
         """Return how long it takes to run so many rows in batches of the limit, once the session is free.

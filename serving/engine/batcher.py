@@ -208,7 +208,9 @@ class Batcher:
         """Run a batch and hand out its outputs; return False if it failed and its requests are to be run alone."""
         start = time.perf_counter_ns()
         rows = sum(waiting.rows for waiting in batch)
-        self._free_ns = asked_ns + int(1e9 * self._learned.seconds(rows, rows))
+        learning = self._objective_seconds is not None
+        if learning:
+            self._free_ns = asked_ns + int(1e9 * self._learned.seconds(rows, rows))
         for waiting in batch:
             waiting.timing.queue_ns = start - waiting.since_ns
             self._statistics.queue.add(waiting.timing.queue_ns)
@@ -222,7 +224,8 @@ class Batcher:
         now = time.perf_counter_ns()
         took = now - start
         self._statistics.ran(rows, took)
-        self._learned.ran(rows, (now - asked_ns) / 1e9)
+        if learning:
+            self._learned.ran(rows, (now - asked_ns) / 1e9)
         for waiting, own in zip(batch, outputs, strict=True):
             waiting.timing.compute_ns = took
             self._statistics.compute.add(took)

@@ -61,6 +61,17 @@ def test_one_run_in_a_hundred_may_stall_and_a_slower_machine_shows_in_its_first_
     assert learned([*steady, (20, 0.040), *steady]).rows(0.040) == calm, "what is long past is forgotten"
 
 
+def test_a_few_rows_are_tried_once_even_if_one_row_alone_seems_too_slow() -> None:
+    limit, tried = learned([(1, 0.02)] * 5, 0.02), []
+    for _ in range(8):
+        tried.append(limit.rows(0.05))
+        limit.ran(tried[-1], 0.02 + 0.0001 * tried[-1])
+    assert tried[:3] == [2, 4, 8]
+    assert tried[3] > 8
+    slow = learned([(1, 0.02), (2, 0.04), (4, 0.08), (8, 0.16)], 0.02)
+    assert slow.rows(0.05) == 1
+
+
 def test_equal_runs_say_nothing_of_what_a_row_costs() -> None:
     run_time = RunTime.fit([(8, 0.08)] * 10)
     assert run_time.seconds(16) == pytest.approx(0.16)
