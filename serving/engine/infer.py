@@ -119,6 +119,7 @@ class Engine:
         started = time.perf_counter_ns()
         timing = Timing()
         try:
+            self._residency.check_room(slot)
             held = self._backlog.enter(inputs)
             try:
                 outputs = await self._compute_in_time(slot, inputs, urgency, timing)

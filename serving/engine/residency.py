@@ -5,7 +5,7 @@ import logging
 import time
 from dataclasses import dataclass
 
-from registry.errors import BurnishError, TransientError
+from registry.errors import BurnishError, QueueFull, TransientError
 from registry.records.model import ServedVersion
 from registry.store.base import ArtifactStore
 from serving.engine.batcher import Batcher, Contain
@@ -59,6 +59,7 @@ class Residency:
         """Take the store, the limits, a guard of what may fail, threads of slower runs, sessions' guards, and GPUs."""
         budget = Budget(limits.bounds, resident_set_bytes)
         guards = Guards(contain, around or (lambda _served, *, loading: contain))
+        self._max_waiting = limits.max_waiting
         self._loader = Loader(store, guards, runs, Meter(budget, devices or NoDevices()), limits.max_waiting)
         self.room = Room(budget, self._loader)
         self._slots: dict[tuple[str, str], Slot] = {}
@@ -101,6 +102,15 @@ class Residency:
             self.room.pin(slot)
         else:
             self.room.unpin(slot)
+
+    def check_room(self, slot: Slot) -> None:
+        """Check that not as many requests as may wait for a version wait for it to be loaded already.
+
+        Raises:
+            QueueFull: they do.
+        """
+        if slot.batcher is None and slot.holders > (slot.policy.max_waiting or self._max_waiting):
+            raise QueueFull(f"{slot.holders - 1} requests wait for {slot} to be loaded; try again shortly")
 
     def loaded(self, slot: Slot) -> Batcher | None:
         """Return what a version runs on, for a run that ends before anything else happens; None if it is not loaded."""

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from registry.errors import BurnishError, CandidateError, DeadlineExceeded, InputError, TransientError
+from registry.errors import BurnishError, CandidateError, DeadlineExceeded, InputError, QueueFull, TransientError
 from serving.engine.backlog import Backlog
 from serving.engine.capture import Capture
 from serving.engine.infer import Engine, contain
@@ -112,6 +112,25 @@ def test_a_request_is_given_up_when_its_time_is_over_be_it_in_the_queue_or_befor
             assert session.shapes == [(1, 2), (5000, 2)]
             assert slot.statistics.fail.count == 2
             assert slot.holders == 0
+
+    run(work())
+
+
+def test_no_more_wait_for_a_load_than_may_wait_at_all(world: FakeWorld, tmp_path: Path) -> None:
+    world.add(served(1), FakeSession())
+
+    async def work() -> None:
+        async with open_engine(world, tmp_path) as engine:
+            engine._live.adopt(entry(1, {1: 100}, [served(1)], max_waiting=2))
+            slot = engine.route("m", None, "unit")
+            world.may_load.clear()
+            tasks = [asyncio.create_task(engine.infer(slot, "id", X)) for _ in range(2)]
+            await until(lambda: bool(world.loads))
+            with pytest.raises(QueueFull, match="2 requests wait for m version 1 to be loaded"):
+                await engine.infer(slot, "id", X)
+            world.may_load.set()
+            assert len(await asyncio.gather(*tasks)) == 2
+            await engine.infer(slot, "id", X)
 
     run(work())
 
