@@ -164,3 +164,14 @@ def test_a_model_with_another_signature_loses_the_candidate(
     signature = Signature(inputs=artifact.signature.inputs, outputs=(*artifact.signature.outputs, extra))
     with pytest.raises(CandidateError, match="output"):
         build_runtime(PluginConfig(name=name)).load(artifact.folder, artifact_format, signature)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_datatype_that_it_lacks_loses_the_candidate(name: str, tmp_path: Path) -> None:
+    runtime = runtime_class(name)
+    for datatype in sorted(set(Datatype) - runtime.datatypes):
+        spec = TensorSpec(name="words", datatype=datatype, shape=(None, 2))
+        with pytest.raises(CandidateError, match=f"has no {datatype} tensors, and 'words' is one"):
+            build_runtime(PluginConfig(name=name)).load(
+                tmp_path, sorted(runtime.consumes)[0], Signature(inputs=(spec,), outputs=(spec,))
+            )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import numpy as np
 import onnx
 import psutil
 import pytest
@@ -66,42 +67,57 @@ def name_of(datatype: Datatype) -> str:
     return f"echo-{datatype.value.lower()}"
 
 
-def _store(store: LocalArtifacts, folder: Path, datatype: Datatype) -> tuple[str, Signature]:
+def _identity(datatype: Datatype) -> onnx.GraphProto:
     kind = _ONNX_TYPES.get(datatype) or TensorProto.DataType.Value(datatype.value)
-    graph = helper.make_graph(
+    return helper.make_graph(
         [helper.make_node("Identity", ["x"], ["y"])],
         "echo",
         [helper.make_tensor_value_info("x", kind, ["n", WIDTH])],
         [helper.make_tensor_value_info("y", kind, ["n", WIDTH])],
     )
+
+
+def _logarithms() -> onnx.GraphProto:
+    weights = np.random.default_rng(1).random((WIDTH, WIDTH), np.float32)
+    return helper.make_graph(
+        [helper.make_node("MatMul", ["x", "weights"], ["sums"]), helper.make_node("Log", ["sums"], ["y"])],
+        "logarithms",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", WIDTH])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", WIDTH])],
+        [onnx.numpy_helper.from_array(weights, "weights")],
+    )
+
+
+def _entry(store: LocalArtifacts, folder: Path, model: str, graph: onnx.GraphProto, datatype: Datatype) -> CatalogEntry:
+    """Store a model and return its entry, with two versions of the same bytes."""
     folder.mkdir()
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    onnx.save(model, folder / ArtifactFormat.ONNX.main_file)
+    saved = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(saved, folder / ArtifactFormat.ONNX.main_file)
     sides = [TensorSpec(name=name, datatype=datatype, shape=(None, WIDTH)) for name in ("x", "y")]
-    return store.put(folder), Signature(inputs=(sides[0],), outputs=(sides[1],))
+    artifact = ArtifactRef(sha256=store.put(folder), format=ArtifactFormat.ONNX, size_bytes=1)
+    versions = tuple(
+        ServedVersion(
+            version=number,
+            artifact=artifact,
+            runtime=PluginConfig(name="onnxruntime"),
+            signature=Signature(inputs=(sides[0],), outputs=(sides[1],)),
+            batch_invariant=True,
+        )
+        for number in (1, 2)
+    )
+    return CatalogEntry(model=model, generation=1, split=TrafficSplit(weights={1: 100}), versions=versions)
 
 
 def _publish(home: Path) -> None:
-    """Put a model of each datatype in the catalog, with two versions; ``nan`` takes what is not finite."""
+    """Put a model of each datatype in the catalog; ``nan`` takes what is not finite, ``log`` computes."""
     store = LocalArtifacts(home / "artifacts")
     for datatype in Datatype:
-        digest, signature = _store(store, home / datatype.value, datatype)
-        versions = tuple(
-            ServedVersion(
-                version=number,
-                artifact=ArtifactRef(sha256=digest, format=ArtifactFormat.ONNX, size_bytes=1),
-                runtime=PluginConfig(name="onnxruntime"),
-                signature=signature,
-                batch_invariant=True,
-            )
-            for number in (1, 2)
-        )
-        split = TrafficSplit(weights={1: 100})
-        entry = CatalogEntry(model=name_of(datatype), generation=1, split=split, versions=versions)
+        entry = _entry(store, home / datatype.value, name_of(datatype), _identity(datatype), datatype)
         write_entry(home / "catalog", entry)
         if datatype is Datatype.FP32:
             policy = ServingPolicy(non_finite=NonFinite.PASS)
             write_entry(home / "catalog", entry.model_copy(update={"model": "nan", "policy": policy}))
+    write_entry(home / "catalog", _entry(store, home / "log", "log", _logarithms(), Datatype.FP32))
 
 
 def _start(home: Path, bento_port: int, door_port: int) -> "subprocess.Popen[bytes]":

@@ -262,27 +262,3 @@ def test_a_plain_request_needs_no_client_and_no_header(echo_engine: EchoEngine) 
     reply = httpx.post(f"{echo_engine.url}/v2/models/{MODEL}/infer", content=content, headers=form)
     assert reply.status_code == 200
     assert reply.json()["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [1, 4], "data": [1, 2.5, -3, 4e9]}]
-
-
-@pytest.mark.parametrize("datatype", list(Datatype))
-def test_the_same_tensor_comes_out_of_every_door(echo_engine: EchoEngine, datatype: Datatype) -> None:
-    model, array = name_of(datatype), sample(datatype)[:1]
-    values = [one.decode() for one in array[0]] if datatype is Datatype.BYTES else array[0].astype(object).tolist()
-    if datatype is Datatype.BF16:
-        values = array[0].astype(np.float64).tolist()
-    tensor = {"name": "x", "datatype": datatype.value, "shape": [1, WIDTH], "data": values}
-    in_json = httpx.post(f"{echo_engine.url}/v2/models/{model}/infer", json={"inputs": [tensor]}).json()
-    endpoint = httpx.post(f"{echo_engine.bento}/predict", json={"model": model, "inputs": {"x": [values]}}).json()
-    with triton_http.InferenceServerClient(echo_engine.rest) as client:
-        in_bytes = client.infer(model, given(triton_http, array, datatype)).as_numpy("y")
-    with triton_grpc.InferenceServerClient(echo_engine.grpc) as client:
-        over_grpc = client.infer(model, given(triton_grpc, array, datatype)).as_numpy("y")
-    found = [in_bytes, over_grpc]
-    for listed in (in_json["outputs"][0]["data"], endpoint["outputs"]["y"][0]):
-        assert len(listed) == WIDTH
-        text = [[one.encode() for one in listed]] if datatype is Datatype.BYTES else [listed]
-        found.append(np.array(text, array.dtype))
-    if datatype is Datatype.BYTES:
-        assert [one.tolist() for one in found] == [array.tolist()] * 4
-    else:
-        assert {one.tobytes() for one in found} == {array.tobytes()}

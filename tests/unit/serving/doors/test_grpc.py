@@ -138,18 +138,6 @@ def test_a_bad_request_is_refused_by_name(worker: Worker) -> None:
     run(work())
 
 
-def test_bytes_that_are_no_message_are_refused(worker: Worker) -> None:
-    async def work() -> None:
-        async with open_door(worker) as client:
-            call = client._channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-            with pytest.raises(grpc.aio.AioRpcError) as failed:
-                await call(b"\xff", timeout=10)
-            assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-            assert (failed.value.details() or "").startswith("the message: Error parsing")
-
-    run(work())
-
-
 def test_a_failing_session_and_a_failed_load_have_their_own_status(world: FakeWorld, worker: Worker) -> None:
     first, second = (world.sessions[version.artifact.sha256] for version in VERSIONS)
 
