@@ -9,6 +9,7 @@ Python package: BentoML puts that folder first on the path of every worker.
 """
 
 import asyncio
+import gc
 import logging
 from http import HTTPStatus
 from typing import Any
@@ -60,6 +61,9 @@ class EngineService:
         self._worker.guard.begin()
         self._watchdog.start()
         await self._worker.start()
+        # A full collection would look at the libraries' objects each time, and stop all requests for tens of ms.
+        gc.collect()
+        gc.freeze()
         port = SETTINGS.door_port + PORTS_PER_WORKER * self._worker.identity.index
         await self._rest.open(SETTINGS.host, port)
         await self._grpc.open(SETTINGS.host, port + 1)
