@@ -2,15 +2,16 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class EngineSettings(BaseSettings):
     """One engine process; every worker of it reads the same."""
 
-    model_config = SettingsConfigDict(env_prefix="BURNISH_ENGINE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="BURNISH_ENGINE_", frozen=True, extra="ignore", populate_by_name=True)
 
     catalog_folder: Path
     artifacts_folder: Path
@@ -24,6 +25,20 @@ class EngineSettings(BaseSettings):
     capture_days: float = Field(default=30.0, gt=0, description="Captured requests older than this are removed.")
     metrics_versions: int = Field(
         default=100, ge=1, description="Versions with series of their own in /metrics; the others are summed up."
+    )
+    log_format: Literal["json", "text"] = Field(default="json", description="json: one object a line.")
+    otlp_endpoint: str = Field(
+        default="",
+        validation_alias=AliasChoices("BURNISH_ENGINE_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="Where traces go over OTLP/HTTP; also read from OTEL_EXPORTER_OTLP_ENDPOINT; empty: nowhere.",
+    )
+    service_name: str = Field(
+        default="burnish",
+        validation_alias=AliasChoices("BURNISH_ENGINE_SERVICE_NAME", "OTEL_SERVICE_NAME"),
+        description="The name of the engine in traces; also read from OTEL_SERVICE_NAME.",
+    )
+    trace_rate: float = Field(
+        default=0.0, ge=0, le=1, description="Share of the requests that came without a trace for which one is begun."
     )
     host: str = "127.0.0.1"
     door_port: int = Field(

@@ -10,7 +10,6 @@ Python package: BentoML puts that folder first on the path of every worker.
 
 import asyncio
 import gc
-import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -26,6 +25,7 @@ from serving.doors.rest import rest_server
 from serving.engine.tensors import from_lists, to_lists
 from serving.engine.watchdog import Watchdog
 from serving.engine.worker import Worker
+from serving.logs import write_logs
 from serving.settings import EngineSettings
 
 PORTS_PER_WORKER = 10
@@ -33,8 +33,6 @@ ENDING_SPARE_SECONDS = 5.0
 """Beyond the drain time, for unloading; a process that needs longer is ended."""
 
 SETTINGS = EngineSettings()
-
-_LOG_FORMAT = "%(asctime)s [%(levelname)s] [%(name)s] %(message)s"
 
 
 @bentoml.service(
@@ -47,7 +45,7 @@ class EngineService:
 
     def __init__(self) -> None:
         """Build the worker; its loop is not running yet."""
-        _log_to_stderr()
+        write_logs(SETTINGS.log_format)
         # BentoML counts its workers from 1, and gives none to a service that runs in its own process.
         index = (bentoml.server_context.worker_index or 1) - 1
         self._worker = Worker(SETTINGS, _artifacts(SETTINGS), index)
@@ -95,16 +93,6 @@ class EngineService:
             "request_id": request_id,
             "outputs": outputs,
         }
-
-
-def _log_to_stderr() -> None:
-    """Show what the engine says beside what BentoML says, which configures its own loggers only."""
-    output = logging.StreamHandler()
-    output.setFormatter(logging.Formatter(_LOG_FORMAT))
-    engine = logging.getLogger("serving")
-    engine.addHandler(output)
-    engine.setLevel(logging.INFO)
-    engine.propagate = False
 
 
 def _artifacts(settings: EngineSettings) -> ArtifactStore:

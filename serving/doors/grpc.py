@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2
 from registry.errors import BurnishError, InputError
 from serving.doors import oip_grpc
 from serving.doors.grpc_calls import Call, Context, guarded, read, reader, refuse
+from serving.doors.observed_grpc import observed
 from serving.doors.protocol import open_inference_pb2 as pb
 from serving.doors.requests import checked_id, new_request_id, parse_version
 from serving.engine.oip_repository import refuse_override
@@ -54,7 +55,7 @@ class GrpcDoor:
         }
         inference = {
             name: grpc.unary_unary_rpc_method_handler(
-                guarded(call),
+                observed(self._worker, guarded(call), traced=name == "ModelInfer"),
                 request_deserializer=reader(getattr(pb, f"{name}Request")),
                 response_serializer=getattr(pb, f"{name}Response").SerializeToString,
             )
@@ -77,9 +78,8 @@ class GrpcDoor:
 
     async def _model_infer(self, request: Any, context: Context) -> pb.ModelInferResponse:  # noqa: ANN401
         request_id, unit_id = _ids(context)
-        response = await self._inferred(request, request_id, unit_id, context)
         context.set_trailing_metadata((("x-request-id", request_id),))
-        return response
+        return await self._inferred(request, request_id, unit_id, context)
 
     async def _inferred(
         self,

@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import Coroutine
+from http import HTTPStatus
 from importlib.metadata import version as installed_version
 from typing import Any, NamedTuple
 
 import orjson
 
-from registry.errors import BurnishError, DeadlineExceeded, InputError, ModelNotFound, QueueFull, TransientError
+from registry.errors import BurnishError
 from serving.doors import compression, openapi
 from serving.doors.http import HttpLimits, Reply, Request
 from serving.doors.requests import parse_version
-from serving.doors.rest_headers import JSON_LENGTH, RequestHeaders, read_headers
+from serving.doors.rest_headers import JSON_LENGTH, TRACEPARENT, RequestHeaders, read_headers
+from serving.doors.rest_refusals import JSON, Refused, failure, refuse
 from serving.doors.server import HttpServer
+from serving.doors.traced_rest import TracedRest
 from serving.engine.exposition import CONTENT_TYPE
 from serving.engine.infer import Answer
 from serving.engine.metrics import Metrics
@@ -33,17 +36,8 @@ from serving.runtime import Arrays
 
 EXTENSIONS = ("binary_tensor_data", "model_repository", "openapi", "schedule_policy", "statistics")
 
-_JSON = (b"content-type", b"application/json")
+_DOOR = "rest"
 _BINARY = (b"content-type", b"application/octet-stream")
-
-
-class _Refused(Exception):
-    """A request that HTTP itself settles: no such path, wrong method."""
-
-    def __init__(self, status: int, message: str, *headers: tuple[bytes, bytes]) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = list(headers)
 
 
 class _Inference(NamedTuple):
@@ -51,16 +45,18 @@ class _Inference(NamedTuple):
 
     slot: Slot
     request: InferRequest
-    request_id: str
+    about: RequestHeaders
     inputs: Arrays
     wanted: tuple[WantedOutput, ...]
     urgency: Urgency
 
     def reply(self, answer: Answer) -> Reply:
         body, json_length = encode_answer(answer, self.wanted, self.request.id)
-        headers = [(b"x-request-id", self.request_id.encode()), _JSON]
+        headers = [self.about.id_header, JSON]
         if json_length is not None:
             headers[1:] = _BINARY, (JSON_LENGTH, b"%d" % json_length)
+        if self.about.parent is not None:
+            headers.append((TRACEPARENT, self.about.parent.traceparent.encode()))
         return Reply(200, body, headers, self.slot.lineage.header_lines)
 
 
@@ -92,8 +88,8 @@ class RestDoor:
                     answer = self._infer(model, parse_version(version), headers, request)
                 case _:
                     return self._describe(request, headers)
-        except (_Refused, BurnishError) as error:
-            return _failure(error, headers.id_header if headers else None)
+        except (Refused, BurnishError) as error:
+            return self._failed(error, headers)
         if headers.accepted is None or (isinstance(answer, Reply) and len(answer.body) < compression.SMALLEST_BYTES):
             return answer
         return _compressed(answer, headers.accepted)
@@ -103,12 +99,12 @@ class RestDoor:
         coding = headers.coding or ""
         try:
             if not compression.is_known(coding):
-                raise _Refused(415, f"the header content-encoding: unknown coding {coding!r:.40}", compression.ACCEPTED)
+                raise Refused(415, f"the header content-encoding: unknown coding {coding!r:.40}", compression.ACCEPTED)
             body = await asyncio.to_thread(compression.decompress, request.body, coding, self._max_body_bytes)
             if len(body) > self._max_body_bytes:
-                raise _Refused(413, f"the body is larger than {self._max_body_bytes} bytes once it is decompressed")
-        except (_Refused, BurnishError) as error:
-            return _failure(error, headers.id_header)
+                raise Refused(413, f"the body is larger than {self._max_body_bytes} bytes once it is decompressed")
+        except (Refused, BurnishError) as error:
+            return self._failed(error, headers)
         plain = [header for header in request.headers if header[0] != b"content-encoding"]
         answer = self(request._replace(headers=plain, body=body))
         return answer if isinstance(answer, Reply) else await answer
@@ -123,23 +119,23 @@ class RestDoor:
             self._worker.guard.check_retried(slot.served)
         inputs = decode_inputs(request, slot.plan, finite=slot.finite_only)
         urgency = Urgency.of(request.parameters) if request.parameters else ROUTINE
-        inference = _Inference(slot, request, headers.request_id, inputs, wanted_outputs(request, slot.plan), urgency)
+        inference = _Inference(slot, request, headers, inputs, wanted_outputs(request, slot.plan), urgency)
         answer = self._worker.engine.infer_now(slot, headers.request_id, inputs)
         return self._infer_later(inference) if answer is None else inference.reply(answer)
 
     async def _infer_later(self, inference: _Inference) -> Reply:
         try:
             answer = await self._worker.engine.infer(
-                inference.slot, inference.request_id, inference.inputs, inference.urgency
+                inference.slot, inference.about.request_id, inference.inputs, inference.urgency
             )
             return inference.reply(answer)
         except BurnishError as error:
-            return _failure(error, (b"x-request-id", inference.request_id.encode()))
+            return self._failed(error, inference.about)
 
     def _describe(self, http: Request, headers: RequestHeaders) -> Reply | Coroutine[Any, Any, Reply]:
         if http.path in self._documents:
             _allow(http, "GET")
-            return Reply(200, self._documents[http.path], [_JSON, headers.id_header])
+            return Reply(200, self._documents[http.path], [JSON, headers.id_header])
         match http.path.split("/")[1:]:
             case ["v2", "health", "live"]:
                 _allow(http, "GET")
@@ -160,7 +156,7 @@ class RestDoor:
             case ["metrics"]:
                 _allow(http, "GET")
                 return self._tell_metrics(headers)
-        raise _Refused(404, f"there is nothing at {http.path}")
+        raise Refused(404, f"there is nothing at {http.path}")
 
     def _worker_state(self, rest: list[str], path: str) -> dict[str, Any]:
         match rest:
@@ -170,7 +166,7 @@ class RestDoor:
                 return self._worker.model_status(model)
             case ["resident"]:
                 return self._worker.resident()
-        raise _Refused(404, f"there is nothing at {path}")
+        raise Refused(404, f"there is nothing at {path}")
 
     async def _tell_metrics(self, headers: RequestHeaders) -> Reply:
         return Reply(200, await self._metrics.render(), [(b"content-type", CONTENT_TYPE), headers.id_header])
@@ -179,21 +175,21 @@ class RestDoor:
         repository = self._worker.repository
         match rest:
             case ["stats"]:
-                return Reply(200, encode_statistics(repository.statistics(None, None)), [_JSON, headers.id_header])
+                return Reply(200, encode_statistics(repository.statistics(None, None)), [JSON, headers.id_header])
             case [model, *what]:
                 version = None
             case _:
-                raise _Refused(404, f"there is nothing at {path}")
+                raise Refused(404, f"there is nothing at {path}")
         if what[:1] == ["versions"] and len(what) > 1:
             version, what = parse_version(what[1]), what[2:]
         if what == ["ready"]:
             ready = repository.ready(model, version)
             return _reply(200 if ready else 503, {"name": model, "ready": ready}, headers)
         if what == ["stats"]:
-            return Reply(200, encode_statistics(repository.statistics(model, version)), [_JSON, headers.id_header])
+            return Reply(200, encode_statistics(repository.statistics(model, version)), [JSON, headers.id_header])
         if what == []:
-            return Reply(200, encode_model(*repository.version(model, version)), [_JSON, headers.id_header])
-        raise _Refused(404, f"there is nothing at {path}")
+            return Reply(200, encode_model(*repository.version(model, version)), [JSON, headers.id_header])
+        raise Refused(404, f"there is nothing at {path}")
 
     def _repository(
         self, rest: list[str], http: Request, headers: RequestHeaders
@@ -202,7 +198,7 @@ class RestDoor:
         match rest:
             case ["index"]:
                 return Reply(
-                    200, encode_index(repository.index(ready=parse_index(http.body))), [_JSON, headers.id_header]
+                    200, encode_index(repository.index(ready=parse_index(http.body))), [JSON, headers.id_header]
                 )
             case ["models", model, "load"]:
                 check_load(http.body)
@@ -211,24 +207,38 @@ class RestDoor:
                 check_unload(http.body)
                 repository.unload(model)
                 return _reply(200, {}, headers)
-        raise _Refused(404, f"there is nothing at {http.path}")
+        raise Refused(404, f"there is nothing at {http.path}")
 
     async def _load(self, model: str, headers: RequestHeaders) -> Reply:
         try:
             await self._worker.repository.load(model)
         except BurnishError as error:
-            return _failure(error, headers.id_header)
+            return self._failed(error, headers)
         return _reply(200, {}, headers)
+
+    def refuse(self, status: int, message: str) -> Reply:
+        """Answer what HTTP cannot read as a request."""
+        self._worker.failures.add(_DOOR, str(status), message, own_fault=False)
+        return refuse(status, message)
+
+    def _failed(self, error: Refused | BurnishError, headers: RequestHeaders | None) -> Reply:
+        reply = failure(error, headers)
+        self._worker.failures.add(
+            _DOOR,
+            str(reply.status),
+            str(error),
+            own_fault=reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR,
+            request_id=headers.request_id if headers is not None else None,
+            trace_id=headers.parent.trace_id if headers is not None and headers.parent is not None else None,
+        )
+        return reply
 
 
 def rest_server(worker: Worker, max_body_bytes: int, drain_seconds: float) -> HttpServer:
     """Return a server, not opened yet, with the REST door of a worker behind it."""
-    return HttpServer(RestDoor(worker, max_body_bytes), refuse, HttpLimits(max_body_bytes), drain_seconds)
-
-
-def refuse(status: int, message: str) -> Reply:
-    """Return an error in the protocol's form."""
-    return Reply(status, orjson.dumps({"error": message}), [_JSON])
+    door = RestDoor(worker, max_body_bytes)
+    application = door if worker.tracing is None else TracedRest(door, worker.tracing)
+    return HttpServer(application, door.refuse, HttpLimits(max_body_bytes), drain_seconds)
 
 
 async def _compressed(answer: Reply | Coroutine[Any, Any, Reply], accepted: str) -> Reply:
@@ -244,34 +254,8 @@ async def _compressed(answer: Reply | Coroutine[Any, Any, Reply], accepted: str)
 
 def _allow(request: Request, method: str) -> None:
     if request.method != method:
-        raise _Refused(405, f"{request.path} takes {method} only", (b"allow", method.encode()))
+        raise Refused(405, f"{request.path} takes {method} only", (b"allow", method.encode()))
 
 
 def _reply(status: int, value: object, headers: RequestHeaders) -> Reply:
-    return Reply(status, orjson.dumps(value), [_JSON, headers.id_header])
-
-
-def _failure(error: _Refused | BurnishError, request_id: tuple[bytes, bytes] | None) -> Reply:
-    status = error.status if isinstance(error, _Refused) else _status(error)
-    reply = refuse(status, str(error))
-    if request_id is not None:
-        reply.headers.append(request_id)
-    if isinstance(error, _Refused):
-        reply.headers.extend(error.headers)
-    if isinstance(error, TransientError):
-        reply.headers.append((b"retry-after", b"%d" % error.retry_after_s))
-    return reply
-
-
-_STATUSES: tuple[tuple[type[BurnishError], int], ...] = (
-    (InputError, 400),
-    (ModelNotFound, 404),
-    (QueueFull, 429),
-    (DeadlineExceeded, 504),
-    (TransientError, 503),
-)
-"""The first that fits."""
-
-
-def _status(error: BurnishError) -> int:
-    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+    return Reply(status, orjson.dumps(value), [JSON, headers.id_header])

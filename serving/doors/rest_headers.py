@@ -5,12 +5,16 @@ from typing import NamedTuple
 from registry.errors import InputError
 from serving.doors.http import Headers
 from serving.doors.requests import checked_id, new_request_id
+from serving.engine.trace_context import Parent, read_parent
 
 JSON_LENGTH = b"inference-header-content-length"
 """Of a request or answer with binary tensors: how many bytes of the body are JSON."""
 
 _ATTEMPT = b"x-envoy-attempt-count"
-_READ = frozenset({b"x-request-id", b"x-burnish-unit", JSON_LENGTH, b"content-encoding", b"accept-encoding", _ATTEMPT})
+TRACEPARENT = b"traceparent"
+_READ = frozenset(
+    {b"x-request-id", b"x-burnish-unit", JSON_LENGTH, b"content-encoding", b"accept-encoding", _ATTEMPT, TRACEPARENT}
+)
 _LENGTH_DIGITS = 12
 
 
@@ -26,6 +30,8 @@ class RequestHeaders(NamedTuple):
     """Codings in which the client takes answers, as it says."""
     retried: bool
     """The gateway has sent it to another worker before, which did not answer."""
+    parent: Parent | None
+    """The trace that it belongs to; it is given back."""
 
     @property
     def id_header(self) -> tuple[bytes, bytes]:
@@ -39,7 +45,7 @@ def read_headers(headers: Headers) -> RequestHeaders:
     Raises:
         InputError: an id or a length is none.
     """
-    request_id = unit_id = json_length = accepted = coding = None
+    request_id = unit_id = json_length = accepted = coding = parent = None
     retried = False
     for name, value in headers:
         if name not in _READ:
@@ -54,10 +60,14 @@ def read_headers(headers: Headers) -> RequestHeaders:
             coding = _coding(coding, value)
         elif name == b"accept-encoding":
             accepted = value.decode("latin-1")
-        else:  # _ATTEMPT
-            retried = value != b"1"
+        else:  # what stands on the way of the request here, not in it: _ATTEMPT, TRACEPARENT
+            retried, parent = (value != b"1", parent) if name == _ATTEMPT else (retried, _parent(value))
     request_id = request_id or new_request_id()
-    return RequestHeaders(request_id, unit_id or request_id, json_length, coding, accepted, retried)
+    return RequestHeaders(request_id, unit_id or request_id, json_length, coding, accepted, retried, parent)
+
+
+def _parent(value: bytes) -> Parent | None:
+    return read_parent(value.decode("latin-1"))
 
 
 def _length(value: bytes) -> int:

@@ -16,6 +16,7 @@ from serving.engine.response_cache import request_key
 from serving.engine.shadow import Answered, ShadowTraffic
 from serving.engine.slot import Slot
 from serving.engine.statistics import BACKEND, CANCELED, REJECTED, Timing
+from serving.engine.trace_context import CURRENT
 from serving.engine.urgency import ROUTINE, Urgency
 from serving.runtime import Arrays
 
@@ -32,10 +33,6 @@ class Answer(NamedTuple):
     slot: Slot
     request_id: str
     outputs: Arrays
-    queue_ns: int
-    """How long it waited for its run."""
-    compute_ns: int
-    """How long its run took."""
     cached: bool = False
     """It was computed before, for an equal request."""
 
@@ -76,7 +73,7 @@ class Engine:
             outputs = batcher.run_now(inputs, slot.plan.rows(inputs))
             return None if outputs is None else self._answer(slot, request_id, inputs, outputs, started)
         except CandidateError as error:
-            slot.statistics.failed(BACKEND, time.perf_counter_ns() - started)
+            _count_failure(slot, BACKEND, started)
             raise _failed(slot, error) from error
 
     async def infer(self, slot: Slot, request_id: str, inputs: Arrays, urgency: Urgency = ROUTINE) -> Answer:
@@ -108,7 +105,7 @@ class Engine:
             if self._capture.wants(request_id):
                 rows = slot.plan.rows(inputs)
                 self._capture.offer(CapturedRequest(slot.model, slot.served, request_id, rows, inputs, outputs))
-            return Answer(slot, request_id, outputs, 0, 0, cached=True)
+            return Answer(slot, request_id, outputs, cached=True)
         answer = await self._infer(slot, request_id, inputs, urgency)
         started = time.perf_counter_ns()
         cache.put(key, answer.outputs)
@@ -127,7 +124,7 @@ class Engine:
                 self._backlog.leave(held)
             return self._answer(slot, request_id, inputs, outputs, started, timing)
         except (BurnishError, asyncio.CancelledError) as error:
-            slot.statistics.failed(_reason(error), time.perf_counter_ns() - started)
+            _count_failure(slot, _reason(error), started)
             if isinstance(error, CandidateError):
                 raise _failed(slot, error) from error
             raise
@@ -174,7 +171,10 @@ class Engine:
         compute_ns = took if timing is None else timing.compute_ns
         if slot.shadow is not None:
             self.shadow.offer(slot.shadow, Answered(slot, request_id, inputs, outputs, compute_ns))
-        return Answer(slot, request_id, outputs, 0 if timing is None else timing.queue_ns, compute_ns)
+        if (trace := CURRENT.get()) is not None:
+            trace.slot = slot
+            trace.queue_ns, trace.compute_ns = 0 if timing is None else timing.queue_ns, compute_ns
+        return Answer(slot, request_id, outputs)
 
     def _has_room(self, slot: Slot) -> bool:
         """True if to compute on this version now is in no primary's way."""
@@ -191,6 +191,12 @@ class Engine:
         self._residency.demote(slot)
         _check_outputs(slot, outputs, slot.plan.rows(inputs))
         return outputs, timing.compute_ns
+
+
+def _count_failure(slot: Slot, reason: str, started_ns: int) -> None:
+    slot.statistics.failed(reason, time.perf_counter_ns() - started_ns)
+    if (trace := CURRENT.get()) is not None:
+        trace.slot = slot
 
 
 def _reason(error: BaseException) -> str:

@@ -48,8 +48,15 @@ FIGURES = (
     _figure("burnish_capture_dropped_total", "counter", "Sampled but not kept.", lambda w: w.capture.dropped),
     _figure("burnish_capture_removed_files_total", "counter", "Too old or too many.", lambda w: w.capture.removed),
     _figure("burnish_capture_pending_bytes", "gauge", "Sampled, to be written.", lambda w: w.capture.pending_bytes),
+    _figure("burnish_shadow_compared_total", "counter", "Pairs compared.", lambda w: w.engine.shadow.compared),
+    _figure("burnish_shadow_agreed_total", "counter", "Pairs that agreed.", lambda w: w.engine.shadow.agreed),
+    _figure("burnish_shadow_shed_total", "counter", "Not compared for want of room.", lambda w: w.engine.shadow.shed),
+    _figure("burnish_shadow_failed_total", "counter", "The shadow failed.", lambda w: w.engine.shadow.failed),
+    _figure("burnish_spans_exported_total", "counter", "Sent.", lambda w: w.tracing.exported if w.tracing else 0),
+    _figure("burnish_spans_dropped_total", "counter", "Not sent.", lambda w: w.tracing.dropped if w.tracing else 0),
 )
 
+FAILED = Family("burnish_failed_requests_total", "counter", "Requests that a door refused or failed, by its status.")
 LOADS = Family("burnish_load_duration_seconds", "histogram", "Time of a load: bytes checked, session built, warmed up.")
 
 FAMILIES = (
@@ -58,6 +65,7 @@ FAMILIES = (
     PENDING,
     GENERATION,
     LOADS,
+    FAILED,
     *(figure.family for figure in FIGURES),
 )
 """Everything of Burnish's own that a scrape holds; beside it stand Python's and the process's."""
@@ -91,6 +99,8 @@ class Metrics:
                 written.add(GENERATION, worker.live.models[model].entry.generation, f'model="{model}"')
         loads = worker.residency.loads
         written.add_histogram(LOADS, _BOUNDS_S, loads.buckets, loads.ns / _NS_PER_S)
+        for (door, status), count in sorted(worker.failures.counts.items()):
+            written.add(FAILED, count, f'door="{door}",status="{status}"')
         for figure in FIGURES:
             written.add(figure.family, figure.read(worker))
         self._add_process(written)

@@ -14,6 +14,7 @@ from serving.engine.budget import MEMORY
 from serving.engine.capture import Capture
 from serving.engine.catalog import Catalog
 from serving.engine.crash_guard import CrashGuard
+from serving.engine.failures import Failures
 from serving.engine.gpu import Gpus
 from serving.engine.infer import Engine, contain, contained
 from serving.engine.live import Live
@@ -22,6 +23,7 @@ from serving.engine.repository import Repository
 from serving.engine.residency import Residency, ResidencyLimits
 from serving.engine.retention import Retention
 from serving.engine.runs import RunThreads
+from serving.engine.tracing import Tracing
 from serving.engine.upkeep import Upkeep
 from serving.engine.usage import Usage
 from serving.memory import keep_large_blocks_apart
@@ -46,6 +48,8 @@ class Worker:
         self.identity = WorkerIdentity(index, os.getpid())
         self.draining = False
         self.metrics_versions = settings.metrics_versions
+        self.failures = Failures()
+        self.tracing = _tracing(settings, index)
         self._runs = RunThreads(len(os.sched_getaffinity(0)))
         self.guard = CrashGuard(settings.state_folder, f"{settings.door_port}-{index}", settings.run_seconds, contained)
         gpus = Gpus.found(settings.gpu_share / settings.workers)
@@ -115,6 +119,8 @@ class Worker:
         await self.residency.close()
         self._runs.close()
         await asyncio.to_thread(self.capture.close)
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
 
     def status(self) -> dict[str, Any]:
         """What this worker serves."""
@@ -184,3 +190,10 @@ class Worker:
             for model in change.removed:
                 self.live.offer(model, None)
             self.live.retry()
+
+
+def _tracing(settings: EngineSettings, index: int) -> Tracing | None:
+    """What makes traces; None where no collector is named."""
+    if not settings.otlp_endpoint:
+        return None
+    return Tracing(settings.otlp_endpoint, settings.service_name, settings.trace_rate, index)

@@ -86,6 +86,22 @@ def test_failures_are_counted_by_reason(worker: Worker, world: FakeWorld) -> Non
     run(work())
 
 
+def test_what_a_door_refuses_is_counted_by_its_status(worker: Worker) -> None:
+    async def work() -> None:
+        async with open_door(worker) as client:
+            for path in (INFER, INFER, "/v2/models/m/ready"):
+                await client.post(path, content=b"no JSON")
+            await client.post("/v2/models/none/infer", json=body())
+            await client.post(INFER, content=b"x" * 20_000)
+            found = await scrape(client)
+        refused = {
+            dict(of)["status"]: value for (name, of), value in found.items() if name == "burnish_failed_requests_total"
+        }
+        assert refused == {"400": 2, "404": 1, "405": 1, "413": 1}
+
+    run(work())
+
+
 def test_versions_beyond_the_limit_share_one_series(worker: Worker) -> None:
     worker.metrics_versions = 1
 

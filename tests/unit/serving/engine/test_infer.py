@@ -63,7 +63,6 @@ def test_an_answer_names_what_made_it_and_is_captured(world: FakeWorld, tmp_path
             answer = await engine.infer(slot, "id-1", X)
             assert answer.outputs["y"].tolist() == [[3, 6]]
             assert (answer.slot, answer.request_id) == (slot, "id-1")
-            assert answer.compute_ns > 0
             assert slot.holders == 0
         assert len(list((tmp_path / "m").glob("*.parquet"))) == 1
 

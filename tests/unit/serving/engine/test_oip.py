@@ -105,7 +105,7 @@ def test_outputs_are_those_asked_for_in_that_order() -> None:
 def test_an_answer_names_model_version_artifact_and_request() -> None:
     slot = Slot("m", served(4, signature=SIGNATURE))
     outputs = {"y": np.array([[0.1, np.nan]], np.float32), "z": np.array([True])}
-    answer = Answer(slot, "request", outputs, 0, 0)
+    answer = Answer(slot, "request", outputs)
     assert orjson.loads(encode_answer(answer, JSON_OUTPUTS, None).body) == {
         "model_name": "m",
         "model_version": "4",
@@ -221,7 +221,7 @@ def test_a_wish_for_bytes_is_true_or_false(changes: dict[str, object]) -> None:
 
 def test_binary_outputs_stand_behind_the_json() -> None:
     outputs: Any = {"y": np.array([[1, 2]], np.float32), "z": np.array([True])}
-    answer = Answer(Slot("m", served(3, signature=SIGNATURE)), "r-1", outputs, 0, 0)
+    answer = Answer(Slot("m", served(3, signature=SIGNATURE)), "r-1", outputs)
     wanted = (WantedOutput(PLAN.outputs[1], binary=True), WantedOutput(PLAN.outputs[0], binary=True))
     encoded = encode_answer(answer, wanted, None)
     assert encoded.json_length is not None
