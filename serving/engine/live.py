@@ -160,7 +160,8 @@ class Live:
                 held.append(slot)
             self.adopt(entry)
         except BurnishError as error:
-            _log.error("%s stays as it is, generation %s is refused: %s", entry.model, entry.generation, error)
+            refused = "%s stays as it is, generation %s is refused: %s"
+            _log.error(refused, entry.model, entry.generation, error, extra={"model": entry.model})
             self.refusals[entry.model] = Refusal(entry, str(error), time.monotonic() + RETRY_SECONDS)
             self._retire(after, before)
         finally:

@@ -195,7 +195,7 @@ class Residency:
             self.failed_loads += 1
             slot.failure = f"{slot} cannot be loaded: {error}"
             slot.retry_at = time.monotonic() + RETRY_SECONDS
-            _log.error("%s", slot.failure)
+            _log.error("%s", slot.failure, extra={"model": slot.model, "version": slot.served.version})
             raise TransientError(slot.failure) from error
         else:
             self.loads.add(time.perf_counter_ns() - started)
