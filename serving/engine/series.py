@@ -6,7 +6,7 @@ series of its own and the shared one, each of the two counts only what happened 
 
 import asyncio
 from collections.abc import Iterable
-from heapq import nlargest
+from heapq import heappush, heappushpop
 from typing import NamedTuple
 
 from serving.engine.slot import Slot
@@ -44,23 +44,24 @@ class SeriesTable:
             slots: all versions that there are now; those that did nothing cost a look.
         """
         async with self._lock:
-            used: list[Slot] = []
+            used: set[Slot] = set()
+            most: list[tuple[int, int, Slot]] = []
             for position, slot in enumerate(slots):
                 if slot.statistics.used:
-                    used.append(slot)
+                    used.add(slot)
+                    (heappush if len(most) < self._limit else heappushpop)(most, (_requests(slot), position, slot))
                 if position % _AT_ONCE == 0:
                     await asyncio.sleep(0)
-            self._assign(used)
+            self._assign(used, {slot for _, _, slot in most})
             found = [
                 Series(slot, _less(read_row(slot.statistics), shared), _pending(slot))
                 for slot, shared in self._named.items()
             ]
             return [*found, await self._shared()] if self._sharing or self._kept else found
 
-    def _assign(self, used: list[Slot]) -> None:
+    def _assign(self, used: set[Slot], named: set[Slot]) -> None:
         """Say anew which versions have series of their own."""
-        named = set(used) if len(used) <= self._limit else set(nlargest(self._limit, used, key=_requests))
-        sharing = set(used) - named
+        sharing = used - named
         for slot in self._sharing - sharing:  # into a series of its own, or gone: what it counted so far stays
             self._kept = _sum(self._kept, read_row(slot.statistics))
         for slot in self._named.keys() & sharing:  # what it counted so far stands in a series already
