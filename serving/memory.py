@@ -12,7 +12,7 @@ import psutil
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-_BLOCK_BYTES = 2**20
+_BLOCK_BYTES = 2**17
 _PEAK_RESET = "5"
 """Written to ``clear_refs``, it sets the peak to what is resident now. Source: proc(5)."""
 _here = threading.local()
@@ -76,7 +76,7 @@ def give_back() -> None:
 
 
 def keep_large_blocks_apart() -> None:
-    """Have every block of a MiB or more mapped by itself from now on, so that it goes back when it is freed.
+    """Have every block of 128 KiB or more mapped by itself from now on, so that it goes back when it is freed.
 
     Left alone, glibc moves that size up to 32 MiB with what is freed, and the weights of an unloaded model stay behind
     between the blocks of others. Source: mallopt(3).

@@ -39,9 +39,9 @@ class Net:
     pinned: bool = False
 
 
-def small_nets(count: int) -> list[Net]:
+def small_nets(count: int, widths: tuple[int, ...] = SMALL_WIDTHS) -> list[Net]:
     """Name small networks of one graph."""
-    return [Net(f"small-{number:05d}", SMALL_WIDTHS) for number in range(count)]
+    return [Net(f"small-{number:05d}", widths) for number in range(count)]
 
 
 def large_nets(count: int, smallest_mb: float, largest_mb: float) -> list[Net]:

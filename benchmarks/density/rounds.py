@@ -96,6 +96,10 @@ class Running(NamedTuple):
     before: tuple[int, float]
     seconds: float
 
+    def running(self) -> bool:
+        """True until the load is over."""
+        return self.process.poll() is None
+
     def finish(self) -> Round:
         """Wait for the end and return what was seen.
 

@@ -18,6 +18,8 @@ _CALIBRATION_MIB = 1024
 _BUSY = 0.5
 """Of the highest rate: how much is sent while latencies are taken, so that the load itself does not queue."""
 _MOST_RATE = 40_000
+_SLACK_BYTES = 16 * 2**20
+"""With a twentieth of the budget at least: what the engine keeps for memory that no model accounts for."""
 _MIB = 2**20
 
 
@@ -31,6 +33,8 @@ class Size(NamedTuple):
     """Of one round."""
     rounds: int
     """Each with one model, and then with all."""
+    widths: tuple[int, ...] = SMALL_WIDTHS
+    """Of each model's layers."""
 
 
 class Seen(NamedTuple):
@@ -50,12 +54,12 @@ def measure(home: Path, size: Size) -> tuple[list[Goal], dict[str, Any]]:
         home: its folder; models that it holds already are used again.
         size: how much.
     """
-    nets = small_nets(size.models)
+    nets = small_nets(size.models, size.widths)
     publish(nets, home)
     names = tuple(net.name for net in nets)
     each = _bytes_of_one(home, names)
-    # Near its bound the engine charges no more than it has: the last twentieth is for what is not a session.
-    with running(home, int(np.ceil(size.resident * each / 0.95 / _MIB))) as engine:
+    wanted = size.resident * each
+    with running(home, int(np.ceil(max(wanted / 0.95, wanted + _SLACK_BYTES) / _MIB))) as engine:
         empty = engine.worker.memory_info().rss
         session = _Session(engine, names, size, home / "loads")
         session.fill()

@@ -16,10 +16,9 @@ Amounts = tuple[int, ...]
 """Bytes of memory, threads, bytes on each GPU."""
 
 _MIB = 2**20
-_TIGHT = 0.95
-_ROOMY = 0.90
+_SLACK, _SLACK_BYTES, _MOST_SLACK = 0.05, 16 * 2**20, 0.25
+_ROOMY = 0.95
 _STEP = 0.01
-_CORRECTION = 2
 _LEAST = 0.25
 """The ceiling falls no lower: a worker that leaks more serves on until it is replaced."""
 
@@ -56,7 +55,7 @@ class Budget:
         """What loads that are under way may come to hold."""
         self._resident = resident
         self._baseline = resident()
-        self._tightest = int(_TIGHT * bounds[MEMORY])
+        self._mark = self._tightest = bounds[MEMORY] - slack_bytes(bounds[MEMORY])
 
     @property
     def process_bytes(self) -> int:
@@ -114,31 +113,29 @@ class Budget:
     def observe(self) -> bool:
         """Correct the ceiling by what the process holds; true if it is near its bound, so that memory must go back.
 
-        Near the bound no more may be charged than is now: what is loaded next moves into what was freed for it.
+        Near the bound no more may be charged than is now, and less by what the process comes nearer still. Only growth
+        counts: freed memory that cannot go back, because it lies between sessions, is used again.
         """
         occupied, bound = self.process_bytes, self.bounds[MEMORY]
-        if occupied > _TIGHT * bound:
-            self.ceiling = max(int(_LEAST * bound), min(self.ceiling, self.held[MEMORY] + self.reserved[MEMORY]))
+        if occupied > self._mark and self.unaccounted_bytes:
+            self.ceiling = min(self.ceiling, self.held[MEMORY] + self.reserved[MEMORY])
+            self.ceiling -= max(0, occupied - self._tightest)
+            self.ceiling = max(self.ceiling, int(_LEAST * bound))
+            self._tightest = max(self._tightest, occupied)
             return True
-        if occupied < _ROOMY * bound:
+        if occupied < _ROOMY * self._mark:
             self.ceiling = min(bound, self.ceiling + int(_STEP * bound))
-            self._tightest = int(_TIGHT * bound)
+            self._tightest = self._mark
         return False
-
-    def still_tight(self) -> None:
-        """Lower the ceiling where the process has come nearer to its bound although all that was freed went back.
-
-        Only growth counts: freed memory that cannot go back, because it lies between other sessions, is used again.
-        """
-        occupied = self.process_bytes
-        if occupied > self._tightest and self.unaccounted_bytes:
-            lowered = self.ceiling - _CORRECTION * (occupied - self._tightest)
-            self.ceiling = max(lowered, int(_LEAST * self.bounds[MEMORY]))
-            self._tightest = occupied
 
 
 def _shown(amounts: Amounts, place: int) -> str:
     return str(amounts[place]) if place == THREADS else f"{amounts[place] / _MIB:.1f} MiB"
+
+
+def slack_bytes(bound: int) -> int:
+    """What of a bound is kept for memory that no session accounts for, such as requests and what libraries keep."""
+    return int(min(max(_SLACK * bound, _SLACK_BYTES), _MOST_SLACK * bound))
 
 
 def is_large(served: ServedVersion) -> bool:

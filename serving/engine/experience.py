@@ -45,7 +45,7 @@ class Experience:
             _drawn(seen_size, size),
             Cost(
                 tuple(_drawn(old, new) for old, new in zip(before.held, cost.held, strict=True)),
-                _drawn(before.loading, cost.loading),
+                max(cost.loading, _drawn(before.loading, cost.loading)),
             ),
         )
 

@@ -146,7 +146,7 @@ class Room:
             await self._loader.give_back()
         finally:
             self._relief = None
-        self.budget.still_tight()
+        self.budget.observe()
         self._evict_surplus()
 
     async def clear(self) -> None:

@@ -143,3 +143,18 @@ def test_changes_are_followed(tmp_path: Path) -> None:
             assert await asyncio.wait_for(waiting, WAIT_SECONDS) == (written,)
 
     run(work())
+
+
+def test_a_look_reads_the_files_that_were_named_and_no_others(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path)
+    for model in ("a", "b", "c"):
+        write_entry(tmp_path, entry(1, None, [], model))
+    catalog.scan()
+    newer = {model: entry(2, None, [], model) for model in ("a", "b")}
+    for one in newer.values():
+        write_entry(tmp_path, one)
+    (tmp_path / "c.json").unlink()
+    assert catalog.look({"a", "c", "unknown"}) == CatalogChange((newer["a"],), ("c",))
+    assert catalog.entries["b"].generation == 1
+    assert catalog.look({"a"}) == CatalogChange()
+    assert catalog.scan() == CatalogChange((newer["b"],)), "a scan finds what no look was for"

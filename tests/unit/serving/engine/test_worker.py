@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from registry.errors import ModelNotFound
 from serving.engine.catalog import write_entry
 from serving.engine.worker import Worker
 from serving.settings import EngineSettings
-from tests.unit.serving.engine.doubles import FakeSession, FakeWorld, entry, run, served, until
+from tests.unit.serving.engine.doubles import MIB, FakeSession, FakeWorld, entry, run, served, until
 
 VERSIONS = [served(1), served(2)]
 
@@ -86,5 +87,37 @@ def test_stopping_unloads_and_writes_what_was_captured(world: FakeWorld, tmp_pat
             await worker.engine.infer(slot, "id", {"x": np.ones((1, 2), np.float32)})
         assert worker.status()["capture"] == {"written": 1, "dropped": 0}
         assert world.sessions[VERSIONS[0].artifact.sha256].closed
+
+    run(work())
+
+
+def test_one_models_status_and_what_is_resident_need_no_list_of_all(world: FakeWorld, tmp_path: Path) -> None:
+    write_entry(tmp_path / "catalog", entry(1, {1: 100}, VERSIONS))
+
+    async def work() -> None:
+        async with open_worker(world, tmp_path) as worker:
+            assert worker.model_status("m") == worker.status()["models"]["m"]
+            with pytest.raises(ModelNotFound, match="there is no model other"):
+                worker.model_status("other")
+            slot = worker.engine.route("m", None, "unit")
+            await worker.engine.infer(slot, "id", {"x": np.ones((1, 2), np.float32)})
+            told = worker.resident()
+            assert (told["versions"], told["loads"], told["evictions"]) == (1, 1, 0)
+            assert told["bytes"] == told["process_bytes"] == MIB
+            assert told["recycle_reason"] is None
+
+    run(work())
+
+
+def test_what_was_used_is_loaded_by_the_next_worker_before_it_is_asked(world: FakeWorld, tmp_path: Path) -> None:
+    write_entry(tmp_path / "catalog", entry(1, {1: 100}, VERSIONS))
+
+    async def work() -> None:
+        async with open_worker(world, tmp_path) as worker:
+            slot = worker.engine.route("m", None, "unit")
+            await worker.engine.infer(slot, "id", {"x": np.ones((1, 2), np.float32)})
+        async with open_worker(world, tmp_path) as worker:
+            assert worker.ready
+            await until(lambda: worker.resident()["versions"] == 1)
 
     run(work())
