@@ -40,7 +40,7 @@ _BFLOAT16 = np.dtype("bfloat16")
 
 
 class OnnxRuntime(Runtime):
-    """One CPU session per artifact, all graph optimizations on, without the memory arena that outlives a session.
+    """One CPU session per artifact, all graph optimizations on.
 
     Source: https://onnxruntime.ai/docs/performance/tune-performance/
     """
@@ -51,6 +51,12 @@ class OnnxRuntime(Runtime):
     datatypes: ClassVar[frozenset[Datatype]] = frozenset(Datatype)
 
     fixed_batches: bool = knob(False, search=(False, True), description=FIXED_BATCHES_KNOB)
+    memory_arena: bool = knob(
+        False,
+        search=(False, True),
+        description="Keep the memory of intermediate results between calls: quicker calls; more memory, part of which "
+        "outlives the session.",
+    )
 
     def load(self, folder: Path, artifact_format: ArtifactFormat, signature: Signature) -> Session:
         """Open ``model.onnx``.
@@ -83,8 +89,8 @@ class OnnxRuntime(Runtime):
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.enable_cpu_mem_arena = False
-        options.enable_mem_pattern = False
+        options.enable_cpu_mem_arena = self.memory_arena
+        options.enable_mem_pattern = self.memory_arena
         options.log_severity_level = _ERRORS_ONLY
         options.add_session_config_entry("session.intra_op.allow_spinning", "0" if self.threads == 1 else "1")
         # On x86 without VNNI, products of uint8 with int8 that uses all 8 bits saturate: slower kernels that do not.

@@ -84,6 +84,16 @@ def test_batches_prepared_by_themselves_have_the_same_answers(name: str, net: st
     prepared.close()
 
 
+@pytest.mark.parametrize("net", sorted(NETS))
+def test_memory_that_is_kept_between_calls_changes_no_answer(net: str, workshop: Workshop) -> None:
+    artifact = workshop.source(net, ArtifactFormat.ONNX)
+    kept, plain = session("onnxruntime", artifact, memory_arena=True), session("onnxruntime", artifact)
+    for batch_size in (1, 5, 2, 5, 1):
+        inputs = NETS[net].inputs(batch_size, seed=batch_size)
+        assert worst(kept.run(inputs), plain.run(inputs)) < TOLERANCE
+    kept.close()
+
+
 def _read_only(images: Array) -> Array:
     images.setflags(write=False)
     return images

@@ -125,7 +125,10 @@ def test_a_spent_budget_skips_what_is_left_and_keeps_the_baseline(run: Run, tmp_
 def test_without_passes_there_is_the_source_alone(run: Run, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"passes": ()})
     alone = search(replace(run.request, config=config, out=tmp_path / "out"))
-    assert [one.baseline for one in alone.result.candidates] == [True, False]
+    knobs = [one.candidate.runtime.knobs for one in alone.result.candidates if not one.baseline]
+    assert {"fixed_batches": True} in knobs
+    assert {"memory_arena": True} in knobs
+    assert len(knobs) == len(alone.result.candidates) - 1
     assert all(one.candidate.recipe == () for one in alone.result.candidates)
     assert alone.result.chosen is not None
 

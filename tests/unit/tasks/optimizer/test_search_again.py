@@ -64,8 +64,8 @@ def test_an_interrupted_search_goes_on_without_doing_anything_again(
     assert again.of("slow").status is CandidateStatus.MEASURED
     assert again.result.chosen == again.of("quick")
     assert started == ["quick"]
-    # A look at the quick one and one at its runtime's knob, each beside the leader; then the final measurement.
-    assert sum(len(items) for items in again.benchmarked) == 2 + 2 + 4
+    # A look at the quick one and three at its runtime's knobs, each beside the leader; then the final measurement.
+    assert sum(len(items) for items in again.benchmarked) == 2 + 3 * 2 + 6
 
 
 def test_bytes_that_changed_since_are_built_again(tmp_path: Path) -> None:
