@@ -30,6 +30,8 @@ class Urgency(NamedTuple):
         Raises:
             InputError: one is not a whole number.
         """
+        if "priority" not in parameters and "timeout" not in parameters:
+            return ROUTINE
         priority = _whole_number(parameters, "priority")
         timeout_us = _whole_number(parameters, "timeout")
         deadline = time.perf_counter_ns() + 1000 * timeout_us if timeout_us else None

@@ -10,6 +10,7 @@ from serving.engine.urgency import DEFAULT_PRIORITY, ROUTINE, Urgency
 
 def test_zero_is_the_default_of_each() -> None:
     assert Urgency.of({}) == Urgency.of({"priority": 0, "timeout": 0, "other": "x"}) == ROUTINE
+    assert Urgency.of({"binary_data_output": True}) is ROUTINE
     assert ROUTINE.seconds_left() is None
 
 
