@@ -44,7 +44,7 @@ class BatchLimits:
     max_batch_size: int
     """Rows in a shared run; a request with more runs alone."""
     inline_rows: int
-    """Requests of at most this many rows run on the loop when the session is free."""
+    """Requests and batches of at most this many rows run on the loop when the session is free."""
     seconds_per_run: float
     """On one row, measured when it was loaded."""
     max_waiting: int
@@ -179,6 +179,8 @@ class Batcher:
         try:
             while self._queue:
                 await self._run_next()
+                if self._queue:
+                    await asyncio.sleep(0)  # a batch that ran on the loop gave nothing else its turn
         finally:
             self._task = None
 
@@ -215,7 +217,10 @@ class Batcher:
             waiting.timing.queue_ns = start - waiting.since_ns
             self._statistics.queue.add(waiting.timing.queue_ns)
         try:
-            outputs = await self._threads.run(self._contain, self._compute, batch)
+            if rows <= self._limits.inline_rows:
+                outputs = self._contain(self._compute, batch)
+            else:
+                outputs = await self._threads.run(self._contain, self._compute, batch)
         except BurnishError as error:
             if len(batch) > 1:
                 return False

@@ -2,8 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -280,6 +282,47 @@ def test_quick_sessions_run_on_the_loop_but_never_beside_a_running_batch() -> No
             session.may_run.set()
             await asyncio.gather(large, small)
             assert session.shapes == [(2, 2), (3, 2), (1, 2)]
+
+    run(work())
+
+
+def test_a_quick_batch_leaves_the_threads_and_so_does_what_comes_after_it(threads: RunThreads) -> None:
+    hops = 0
+
+    async def counted(*work: Any, hop: Callable[..., Awaitable[Any]] = threads.run) -> Any:  # noqa: ANN401
+        nonlocal hops
+        hops += 1
+        return await hop(*work)
+
+    async def work() -> None:
+        session = FakeSession()
+        batcher = Batcher(session, limits(inline_rows=2), contain, threads, Statistics())
+        session.may_run.clear()
+        waiting = [asyncio.create_task(batcher.submit(rows(1, 2, 3), 3))]
+        await until(session.running.is_set)
+        waiting += [asyncio.create_task(batcher.submit(rows(value), 1)) for value in (4, 5)]
+        await asyncio.sleep(0)
+        session.may_run.set()
+        answers = [(await task)["y"][:, 0].tolist() for task in waiting]
+        assert answers == [[1, 2, 3], [4], [5]]
+        assert session.shapes == [(3, 2), (2, 2)]
+        assert hops == 1
+        assert batcher.run_now(rows(6), 1) is not None
+
+    with patch.object(threads, "run", counted):
+        run(work())
+
+
+def test_batches_on_the_loop_let_other_work_in_between(threads: RunThreads) -> None:
+    async def work() -> None:
+        session = FakeSession()
+        batcher = Batcher(session, limits(together=False, inline_rows=2), contain, threads, Statistics())
+        waiting = [asyncio.create_task(batcher.submit(rows(value), 1)) for value in (1, 2, 3)]
+        seen = []
+        while not all(task.done() for task in waiting):
+            seen.append(len(session.shapes))
+            await asyncio.sleep(0)
+        assert {1, 2, 3} <= set(seen)
 
     run(work())
 
