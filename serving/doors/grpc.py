@@ -14,10 +14,10 @@ from grpc_health.v1 import health_pb2
 
 from registry.errors import BurnishError, InputError
 from serving.doors import oip_grpc
-from serving.doors.grpc_calls import Call, Context, guarded, read, reader, refuse
+from serving.doors.grpc_calls import Call, CallMetadata, Context, read, read_metadata, reader, refuse
 from serving.doors.observed_grpc import observed
 from serving.doors.protocol import open_inference_pb2 as pb
-from serving.doors.requests import checked_id, new_request_id, parse_version
+from serving.doors.requests import new_request_id, parse_version
 from serving.engine.oip_repository import refuse_override
 from serving.engine.urgency import ROUTINE, Urgency
 from serving.engine.worker import Worker
@@ -55,7 +55,7 @@ class GrpcDoor:
         }
         inference = {
             name: grpc.unary_unary_rpc_method_handler(
-                observed(self._worker, guarded(call), traced=name == "ModelInfer"),
+                observed(self._worker, call, traced=name == "ModelInfer"),
                 request_deserializer=reader(getattr(pb, f"{name}Request")),
                 response_serializer=getattr(pb, f"{name}Response").SerializeToString,
             )
@@ -76,20 +76,18 @@ class GrpcDoor:
             grpc.method_handlers_generic_handler("grpc.health.v1.Health", health),
         )
 
-    async def _model_infer(self, request: Any, context: Context) -> pb.ModelInferResponse:  # noqa: ANN401
-        request_id, unit_id = _ids(context)
-        context.set_trailing_metadata((("x-request-id", request_id),))
-        return await self._inferred(request, request_id, unit_id, context)
-
-    async def _inferred(
+    async def _model_infer(
         self,
         request: Any,  # noqa: ANN401
-        request_id: str,
-        unit_id: str,
+        about: CallMetadata,
         context: Context,
     ) -> pb.ModelInferResponse:
+        about.check()
+        request_id = about.request_id
         version = parse_version(request.model_version) if request.model_version else None
-        slot = self._worker.engine.route(request.model_name, version, unit_id)
+        slot = self._worker.engine.route(request.model_name, version, about.unit_id)
+        if about.retried:
+            self._worker.guard.check_retried(slot.served)
         inputs = oip_grpc.decode_inputs(request, slot.plan, finite=slot.finite_only)
         wanted = oip_grpc.wanted_outputs(request, slot.plan)
         urgency = Urgency.of(oip_grpc.parameters(request)) if request.parameters else ROUTINE
@@ -105,10 +103,11 @@ class GrpcDoor:
         context: Context,
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
         """Answer each request of a stream, in their order; some are computed at once, so that they share runs."""
+        about = read_metadata(context)
         try:
-            _, unit_id = _ids(context)
+            about.check()
         except InputError as error:
-            await refuse(context, error)
+            await refuse(context, error, about.request_id)
             return
         working: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue()
         window = asyncio.Semaphore(_STREAM_WINDOW)
@@ -118,7 +117,7 @@ class GrpcDoor:
             try:
                 async for request in requests:
                     await window.acquire()
-                    task = asyncio.create_task(self._streamed(request, unit_id, context))
+                    task = asyncio.create_task(self._streamed(request, about, context))
                     tasks.add(task)
                     working.put_nowait(task)
             finally:
@@ -135,48 +134,53 @@ class GrpcDoor:
             for left in tasks:
                 left.cancel()
 
-    async def _streamed(self, request: Any, unit_id: str, context: Context) -> pb.ModelStreamInferResponse:  # noqa: ANN401
+    async def _streamed(
+        self,
+        request: Any,  # noqa: ANN401
+        about: CallMetadata,
+        context: Context,
+    ) -> pb.ModelStreamInferResponse:
         failed = pb.ModelInferResponse()
         try:
             request = read(request)
             failed = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
-            answered = await self._inferred(request, new_request_id(), unit_id, context)
+            answered = await self._model_infer(request, about._replace(request_id=new_request_id()), context)
         except BurnishError as error:
             return pb.ModelStreamInferResponse(error_message=str(error), infer_response=failed)
         answered.parameters[_FINAL_RESPONSE].bool_param = True
         return pb.ModelStreamInferResponse(infer_response=answered)
 
-    async def _server_live(self, _: Any, __: Context) -> pb.ServerLiveResponse:  # noqa: ANN401
+    async def _server_live(self, _: Any, *__: Any) -> pb.ServerLiveResponse:  # noqa: ANN401
         return pb.ServerLiveResponse(live=True)
 
-    async def _server_ready(self, _: Any, __: Context) -> pb.ServerReadyResponse:  # noqa: ANN401
+    async def _server_ready(self, _: Any, *__: Any) -> pb.ServerReadyResponse:  # noqa: ANN401
         return pb.ServerReadyResponse(ready=self._worker.ready)
 
-    async def _server_metadata(self, _: Any, __: Context) -> pb.ServerMetadataResponse:  # noqa: ANN401
+    async def _server_metadata(self, _: Any, *__: Any) -> pb.ServerMetadataResponse:  # noqa: ANN401
         return pb.ServerMetadataResponse(name="burnish", version=installed_version("burnish"), extensions=EXTENSIONS)
 
-    async def _model_ready(self, request: Any, _: Context) -> pb.ModelReadyResponse:  # noqa: ANN401
+    async def _model_ready(self, request: Any, *_: Any) -> pb.ModelReadyResponse:  # noqa: ANN401
         return pb.ModelReadyResponse(ready=self._worker.repository.ready(request.name, _version(request)))
 
-    async def _model_metadata(self, request: Any, _: Context) -> pb.ModelMetadataResponse:  # noqa: ANN401
+    async def _model_metadata(self, request: Any, *_: Any) -> pb.ModelMetadataResponse:  # noqa: ANN401
         return oip_grpc.encode_model(*self._worker.repository.version(request.name, _version(request)))
 
-    async def _model_statistics(self, request: Any, _: Context) -> pb.ModelStatisticsResponse:  # noqa: ANN401
+    async def _model_statistics(self, request: Any, *_: Any) -> pb.ModelStatisticsResponse:  # noqa: ANN401
         found = self._worker.repository.statistics(request.name or None, _version(request))
         return oip_grpc.encode_statistics(found)
 
-    async def _repository_index(self, request: Any, _: Context) -> pb.RepositoryIndexResponse:  # noqa: ANN401
+    async def _repository_index(self, request: Any, *_: Any) -> pb.RepositoryIndexResponse:  # noqa: ANN401
         response = pb.RepositoryIndexResponse()
         for entry in self._worker.repository.index(ready=request.ready):
             response.models.add(name=entry.model, version=str(entry.version), state=entry.state, reason=entry.reason)
         return response
 
-    async def _repository_load(self, request: Any, _: Context) -> pb.RepositoryModelLoadResponse:  # noqa: ANN401
+    async def _repository_load(self, request: Any, *_: Any) -> pb.RepositoryModelLoadResponse:  # noqa: ANN401
         refuse_override(request.parameters)
         await self._worker.repository.load(request.model_name)
         return pb.RepositoryModelLoadResponse()
 
-    async def _repository_unload(self, request: Any, _: Context) -> pb.RepositoryModelUnloadResponse:  # noqa: ANN401
+    async def _repository_unload(self, request: Any, *_: Any) -> pb.RepositoryModelUnloadResponse:  # noqa: ANN401
         self._worker.repository.unload(request.model_name)
         return pb.RepositoryModelUnloadResponse()
 
@@ -246,15 +250,3 @@ class GrpcServer:
 
 def _version(request: Any) -> int | None:  # noqa: ANN401
     return parse_version(request.version) if request.version else None
-
-
-def _ids(context: Context) -> tuple[str, str]:
-    """Return request and unit id from a call's metadata."""
-    request_id = unit_id = None
-    for name, value in context.invocation_metadata() or ():
-        if name == "x-request-id":
-            request_id = checked_id(name, str(value))
-        elif name == "x-burnish-unit":
-            unit_id = checked_id(name, str(value))
-    request_id = request_id or new_request_id()
-    return request_id, unit_id or request_id

@@ -30,13 +30,16 @@ class Client:
         self._channel = channel
 
     async def __call__(self, call_name: str, /, metadata: tuple[tuple[str, str], ...] = (), **fields: Any) -> Any:
+        return await self.call(call_name, metadata, **fields)
+
+    def call(self, call_name: str, /, metadata: tuple[tuple[str, str], ...] = (), **fields: Any) -> Any:
         request = getattr(pb, f"{call_name}Request")(**fields)
         call = self._channel.unary_unary(
             f"/inference.GRPCInferenceService/{call_name}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=getattr(pb, f"{call_name}Response").FromString,
         )
-        return await call(request, metadata=metadata, timeout=10)
+        return call(request, metadata=metadata, timeout=10)
 
     async def refused(self, call_name: str, /, **fields: Any) -> tuple[grpc.StatusCode, str]:
         with pytest.raises(grpc.aio.AioRpcError) as failed:
@@ -94,6 +97,36 @@ def test_an_answer_names_what_made_it(worker: Worker) -> None:
             assert answered(await client("ModelInfer", **asked(outputs=outputs))) == [1, 2]
 
     run(work())
+
+
+def test_the_request_id_is_in_the_metadata_of_refusals_and_of_answers_to_those_who_gave_one(worker: Worker) -> None:
+    async def work() -> None:
+        async with open_door(worker) as client:
+            for given in ((), (("x-request-id", "r-1"),)):
+                call = client.call("ModelInfer", given, **asked())
+                await call
+                assert dict(await call.trailing_metadata()) == dict(given)
+            for given in ((), (("x-request-id", "r-2"),), (("x-request-id", "a b"),)):
+                with pytest.raises(grpc.aio.AioRpcError) as failed:
+                    await client("ModelInfer", given, **asked(model_version="9"))
+                told = dict(failed.value.trailing_metadata())["x-request-id"]
+                assert told == dict(given).get("x-request-id", told) != ""
+            assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+    run(work())
+
+
+def test_a_retried_call_asks_what_ended_the_other_worker(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[int] = []
+    monkeypatch.setattr(worker.guard, "check_retried", lambda served: checked.append(served.version))
+
+    async def work() -> None:
+        async with open_door(worker) as client:
+            for attempt in ("1", "2"):
+                await client("ModelInfer", metadata=(("x-envoy-attempt-count", attempt),), **asked(model_version="2"))
+
+    run(work())
+    assert checked == [2]
 
 
 BAD: list[tuple[dict[str, Any], grpc.StatusCode, str]] = [
