@@ -1,6 +1,6 @@
 """Open Inference Protocol v2 over gRPC: messages to arrays, and what the engine knows to messages."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from registry.errors import InputError
@@ -37,8 +37,8 @@ def decode_inputs(request: Any, plan: SignaturePlan, *, finite: bool = True) -> 
     Raises:
         InputError: an input is missing, unknown, or does not fit the signature; the message names the field.
     """
-    given: Sequence[Any] = request.inputs
-    raw: Sequence[bytes] = request.raw_input_contents
+    given: list[Any] = request.inputs[:]  # a list: each look into a field of a message makes new objects
+    raw: list[bytes] = request.raw_input_contents[:]
     if raw and len(raw) != len(given):
         raise InputError(f"raw_input_contents: expected one for each of {len(given)} inputs, got {len(raw)}")
     _refuse_parameters(given, "inputs")
@@ -59,10 +59,11 @@ def wanted_outputs(request: Any, plan: SignaturePlan) -> tuple[TensorPlan, ...]:
     Raises:
         InputError: an output is unknown or asked for twice.
     """
-    names = [tensor.name for tensor in request.outputs]
-    if not names:
+    if not request.outputs:
         return plan.outputs
-    _refuse_parameters(request.outputs, "outputs")
+    asked = request.outputs[:]
+    names = [tensor.name for tensor in asked]
+    _refuse_parameters(asked, "outputs")
     known = {tensor.name: tensor for tensor in plan.outputs}
     for position, name in enumerate(names):
         if name not in known:
@@ -146,7 +147,7 @@ def _refuse_parameters(tensors: Iterable[Any], where: str) -> None:
 def _decode(plan: TensorPlan, tensor: Any, raw: bytes | None, where: str, *, finite: bool) -> Array:  # noqa: ANN401
     if tensor.datatype != plan.datatype:
         raise InputError(f"{where}.datatype: expected {plan.datatype}, got {tensor.datatype!r:.40}")
-    shape = list(tensor.shape)
+    shape = tensor.shape[:]
     if raw is not None:
         if tensor.HasField("contents"):
             raise InputError(f"{where}: has contents beside raw_input_contents; give one of them")
