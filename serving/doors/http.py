@@ -93,7 +93,8 @@ class Connection(asyncio.Protocol):
         self._broken = False
         """What follows on this connection cannot be read as requests any more."""
         self._refused = False
-        self._head_bytes = 0
+        self._other_bytes = 0
+        """Read since a request began or since a part of its body: headers, lines of chunks, trailers."""
         self._full = False
 
     # The transport's side.
@@ -116,8 +117,7 @@ class Connection(asyncio.Protocol):
         """Read on; whatever cannot be read as requests is refused."""
         if self._broken:
             return
-        if self._head_bytes >= 0:
-            self._head_bytes += len(data)
+        self._other_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
             self._refuse_rest(error.__context__.status, str(error.__context__))
         except httptools.HttpParserError as error:
             self._refuse_rest(400, f"this is not an HTTP/1.1 request: {error}")
-        if self._head_bytes > self._limits.header_bytes:
+        if self._other_bytes > self._limits.header_bytes:
             self._refuse_rest(431, str(large_headers(self._limits.header_bytes)))
 
     def pause_writing(self) -> None:
@@ -158,19 +158,22 @@ class Connection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
+        """One header, or trailer."""
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """All headers are known: refuse what is too large before its body is read."""
-        self._head_bytes = -1
+        self._other_bytes = 0
+        head, self._headers = self._headers, []  # what comes behind the body is not looked at
+        self._head = head
         version = self._parser.get_http_version()
-        waits = check_head(self._headers, version, self._limits.header_bytes, self._limits.body_bytes)
+        waits = check_head(head, version, self._limits.header_bytes, self._limits.body_bytes)
         if waits and not self._queued and self._working is None:
             self._transport.write(_CONTINUE)
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
+        self._other_bytes = 0
         self._body_bytes += len(body)
         if self._body_bytes > self._limits.body_bytes:
             raise too_large(self._limits.body_bytes)
@@ -179,7 +182,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """A request is whole."""
         self._reading = False
-        self._head_bytes = 0
+        self._other_bytes = 0
         self.deadline = self._loop.time() + self._limits.idle_seconds
         path = self._url
         if b"?" in path:
@@ -188,7 +191,7 @@ class Connection(asyncio.Protocol):
             path = unquote_to_bytes(path)
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         method = self._parser.get_method().decode()
-        request = Request(method, path.decode("utf-8", "replace"), self._headers, body)
+        request = Request(method, path.decode("utf-8", "replace"), self._head, body)
         self._take(request, self._parser.should_keep_alive())
 
     # Answers, in order.

@@ -73,3 +73,29 @@ def test_what_comes_after_the_last_request_is_not_answered(path: bytes) -> None:
             assert [request.path.encode() for request in echo.seen] == [path]
 
     run(work())
+
+
+@pytest.mark.parametrize(
+    "behind", [b"0\r\n" + b"a: b\r\n" * 1000, b"1;" + b"x" * 5000], ids=["trailers", "a chunk's line"]
+)
+def test_what_stands_around_a_body_is_bounded_as_headers_are(behind: bytes) -> None:
+    async def work() -> None:
+        echo = Echo()
+        async with serving(echo, LIMITS) as (_, port):
+            pieces = [behind[start : start + 500] for start in range(0, len(behind), 500)]
+            found = await answers(port, POST + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n", *pieces, pause=0.005)
+            assert STATUS.findall(found) == [b"431"]
+            assert echo.seen == []
+
+    run(work())
+
+
+def test_trailers_are_no_headers() -> None:
+    async def work() -> None:
+        echo = Echo()
+        async with serving(echo) as (_, port):
+            head = POST + CLOSE + b"transfer-encoding: chunked\r\n\r\n"
+            assert (await answers(port, head + b"3\r\nabc\r\n0\r\nx-burnish-unit: u\r\n\r\n")).endswith(b"POST / abc")
+            assert [name for name, _ in echo.seen[0].headers] == [b"connection", b"transfer-encoding"]
+
+    run(work())
