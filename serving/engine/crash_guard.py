@@ -46,6 +46,7 @@ class CrashGuard:
         self._contained = contained
         self._record = FlightRecord(contained)
         self._report: TextIO | None = None
+        self._overdue: str | None = None
 
     def begin(self) -> None:
         """Judge how the worker before this one ended, then begin a record and a report of this one."""
@@ -90,15 +91,19 @@ class CrashGuard:
         raise TransientError(f"version {served.version} has just ended another worker; the request is not tried again")
 
     def overdue(self) -> str | None:
-        """Say that a run or a load takes longer than it may, and count that against its version; None if none does."""
+        """Say that a run or a load takes longer than it may; None if none does.
+
+        The first one found is counted against its version, once, and told from then on: it is why the worker ends.
+        """
         now = time.monotonic_ns()
-        for visit in self._record.visits():
+        for visit in self._record.visits() if self._overdue is None else ():
             seconds = (now - visit.since_ns) / 1e9
             if seconds > self._run_seconds * (LOAD_FACTOR if visit.loading else 1):
                 what = "load" if visit.loading else "run"
+                self._overdue = f"a {what} of the version with the digest {visit.digest[:12]} took over {seconds:.0f} s"
                 self._book.add(frozenset({visit.digest}), f"a {what} hung")
-                return f"a {what} of the version with the digest {visit.digest[:12]} takes {seconds:.0f} s already"
-        return None
+                break
+        return self._overdue
 
     def end_after(self, seconds: float) -> None:
         """End the process after some time with a report of where it was, unless this is called again before.

@@ -1,6 +1,5 @@
 """Deaths: which versions ended workers of this engine, counted in one file that all of its workers share."""
 
-import json
 import logging
 import time
 from pathlib import Path
@@ -80,7 +79,7 @@ class DeathBook:
                 self._stamp = stamp
         except FileNotFoundError:
             self._known, self._stamp = {}, None
-        except (OSError, ValidationError, json.JSONDecodeError) as error:
+        except (OSError, ValidationError) as error:
             _log.error("%s cannot be read, so no version is refused for what it did before: %s", self._path, error)
             self._known, self._stamp = {}, None
         return self._known

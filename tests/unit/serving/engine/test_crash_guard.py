@@ -143,7 +143,8 @@ def test_a_run_that_takes_too_long_is_said_and_counted(folder: Path) -> None:
 
     said = guard.around(ONE, loading=False)(ask)
     assert said is not None
-    assert f"a run of the version with the digest {ONE.digest[:12]} takes 0 s already" in said
+    assert f"a run of the version with the digest {ONE.digest[:12]} took over 0 s" in said
+    assert guard.overdue() == said, "whoever asks again is told the same, and it is not counted again"
     found = DeathBook(folder / "deaths.json").of(ONE.digest)
     assert found is not None
     assert (found.count, found.how) == (1, "a run hung")

@@ -61,8 +61,10 @@ def test_a_record_that_is_not_there_or_not_whole_says_nothing(tmp_path: Path) ->
 
 def test_versions_beyond_the_lines_share_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flight_record, "LINES", 2)
+    monkeypatch.setattr(flight_record, "_NOTES", 2 * 64)
+    monkeypatch.setattr(flight_record, "_SIZE", 2 * 64 + 2 * 16)
     record = FlightRecord(contained, tmp_path / "0.record")
-    for version in (ONE, TWO):
+    for version in (ONE, TWO, served(3)):
         (visit,) = record.around(version, loading=False)(record.visits)
         assert visit.thread == threading.get_ident()
     assert record.visits() == ()
