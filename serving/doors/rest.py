@@ -20,7 +20,6 @@ from serving.engine.exposition import CONTENT_TYPE
 from serving.engine.infer import Answer
 from serving.engine.metrics import Metrics
 from serving.engine.oip import (
-    InferRequest,
     decode_inputs,
     encode_answer,
     encode_model,
@@ -41,17 +40,17 @@ _BINARY = (b"content-type", b"application/octet-stream")
 
 
 class _Inference(NamedTuple):
-    """One inference whose request is right."""
+    """One inference whose request is right; what was parsed of it is not kept while it waits."""
 
     slot: Slot
-    request: InferRequest
+    given_id: str | None
     about: RequestHeaders
     inputs: Arrays
     wanted: tuple[WantedOutput, ...]
     urgency: Urgency
 
     def reply(self, answer: Answer) -> Reply:
-        body, json_length = encode_answer(answer, self.wanted, self.request.id)
+        body, json_length = encode_answer(answer, self.wanted, self.given_id)
         headers = [self.about.id_header, JSON]
         if json_length is not None:
             headers[1:] = _BINARY, (JSON_LENGTH, b"%d" % json_length)
@@ -119,7 +118,7 @@ class RestDoor:
             self._worker.guard.check_retried(slot.served)
         inputs = decode_inputs(request, slot.plan, finite=slot.finite_only)
         urgency = Urgency.of(request.parameters) if request.parameters else ROUTINE
-        inference = _Inference(slot, request, headers, inputs, wanted_outputs(request, slot.plan), urgency)
+        inference = _Inference(slot, request.id, headers, inputs, wanted_outputs(request, slot.plan), urgency)
         answer = self._worker.engine.infer_now(slot, headers.request_id, inputs)
         return self._infer_later(inference) if answer is None else inference.reply(answer)
 

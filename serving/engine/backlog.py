@@ -4,7 +4,7 @@ import math
 import time
 
 from registry.errors import TransientError
-from serving.engine.elements import held_bytes
+from serving.engine.elements import kept_bytes
 from serving.runtime import Arrays
 
 MAX_RETRY_SECONDS = 60
@@ -57,7 +57,7 @@ class Backlog:
         Raises:
             TransientError: the worker holds as much as it may.
         """
-        size = _REQUEST_BYTES + sum(map(held_bytes, inputs.values()))
+        size = _REQUEST_BYTES + kept_bytes(inputs.values())
         if self.bytes + size > self._max_bytes and self.bytes:
             raise TransientError(
                 f"the requests in this worker hold {self.bytes} bytes, as many as they may; try again shortly",

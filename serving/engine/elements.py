@@ -6,7 +6,7 @@ Source: https://github.com/triton-inference-server/server, docs/protocol/extensi
 import math
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,20 @@ def to_text(array: Array, name: str) -> list[str]:
 def held_bytes(array: Array) -> int:
     """Return the memory that a tensor of any datatype holds."""
     return array.nbytes + (sum(map(sys.getsizeof, array.reshape(-1).tolist())) if array.dtype.hasobject else 0)
+
+
+def kept_bytes(arrays: Iterable[Array]) -> int:
+    """Return the memory that is not freed while tensors are there: a view keeps the whole body, or batch, it is of."""
+    kept: dict[int, int] = {}
+    for array in arrays:
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+        base = array.base.obj if isinstance(array.base, memoryview) else array.base
+        if isinstance(base, bytes):
+            kept[id(base)] = len(base)
+        else:
+            kept[id(array)] = held_bytes(array)
+    return sum(kept.values())
 
 
 def _array(elements: list[bytes]) -> Array:

@@ -14,14 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from registry.errors import BurnishError
 from serving.engine.comparison import PairedDifference, compare
+from serving.engine.elements import kept_bytes
 from serving.engine.pair_log import LoggedPair, PairLog
 from serving.engine.slot import ShadowTarget, Slot
 from serving.engine.traffic import mirrored
-from serving.runtime import Array, Arrays
+from serving.runtime import Arrays
 
 MAX_WAITING = 64
 """Requests that may wait for the shadow."""
@@ -51,8 +50,8 @@ class Answered:
 
     @property
     def held_bytes(self) -> int:
-        """What it keeps in memory; a view keeps the whole array that it looks into."""
-        return sum(_held(array) for arrays in (self.inputs, self.outputs) for array in arrays.values())
+        """What it keeps in memory."""
+        return kept_bytes((*self.inputs.values(), *self.outputs.values()))
 
 
 class ShadowTraffic:
@@ -162,7 +161,3 @@ class ShadowTraffic:
         pairs, self._pairs = self._pairs, []
         if pairs:
             self._thread.submit(self._log.write, pairs)
-
-
-def _held(array: Array) -> int:
-    return array.base.nbytes if isinstance(array.base, np.ndarray) else array.nbytes

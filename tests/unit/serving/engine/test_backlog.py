@@ -74,3 +74,14 @@ def test_a_request_larger_than_the_bound_goes_alone() -> None:
     small.leave(size)
     small.leave(small.enter(mib(5)))
     assert small.bytes == 0
+
+
+def test_a_view_counts_as_all_that_it_keeps_and_that_but_once() -> None:
+    room = Backlog(100 * MIB)
+    least = room.enter({})
+    body = bytes(3 * MIB)
+    few = {name: np.frombuffer(memoryview(body)[:8], np.float32).reshape(2, 1) for name in ("x", "y")}
+    assert room.enter(few) == least + 3 * MIB
+    batch = np.zeros((MIB, 1), np.uint8)
+    assert room.enter({"x": batch[:1], "y": batch[1:2]}) == least + MIB
+    assert room.enter({"x": np.array([b"text"], object)}) > least + len(b"text")
