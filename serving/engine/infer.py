@@ -103,8 +103,9 @@ class Engine:
         if outputs is not None:
             slot.statistics.recalled(looked_ns)
             if self._capture.wants(request_id):
-                rows = slot.plan.rows(inputs)
-                self._capture.offer(CapturedRequest(slot.model, slot.served, request_id, rows, inputs, outputs))
+                self._offer_to_capture(slot, request_id, inputs, outputs)
+            if (trace := CURRENT.get()) is not None:
+                trace.slot = slot
             return Answer(slot, request_id, outputs, cached=True)
         answer = await self._infer(slot, request_id, inputs, urgency)
         started = time.perf_counter_ns()
@@ -167,7 +168,7 @@ class Engine:
         took = time.perf_counter_ns() - started_ns
         slot.statistics.answered(rows, took)
         if self._capture.wants(request_id):
-            self._capture.offer(CapturedRequest(slot.model, slot.served, request_id, rows, inputs, outputs))
+            self._offer_to_capture(slot, request_id, inputs, outputs)
         compute_ns = took if timing is None else timing.compute_ns
         if slot.shadow is not None:
             self.shadow.offer(slot.shadow, Answered(slot, request_id, inputs, outputs, compute_ns))
@@ -175,6 +176,10 @@ class Engine:
             trace.slot = slot
             trace.queue_ns, trace.compute_ns = 0 if timing is None else timing.queue_ns, compute_ns
         return Answer(slot, request_id, outputs)
+
+    def _offer_to_capture(self, slot: Slot, request_id: str, inputs: Arrays, outputs: Arrays) -> None:
+        rows = slot.plan.rows(inputs)
+        self._capture.offer(CapturedRequest(slot.model, slot.served, request_id, rows, inputs, outputs))
 
     def _has_room(self, slot: Slot) -> bool:
         """True if to compute on this version now is in no primary's way."""

@@ -116,7 +116,7 @@ def wanted_outputs(request: InferRequest, plan: SignaturePlan) -> tuple[WantedOu
     """
     if request.outputs is None and not request.parameters:
         return plan.all_as_json
-    all_binary = _flag(request.parameters, "binary_data_output", default=False, where="parameters")
+    all_binary = _flag(request.parameters, "binary_data_output", default=False)
     if request.outputs is None:
         return tuple(WantedOutput(tensor, all_binary) for tensor in plan.outputs)
     known = {tensor.name: tensor for tensor in plan.outputs}
@@ -129,7 +129,7 @@ def wanted_outputs(request: InferRequest, plan: SignaturePlan) -> tuple[WantedOu
     return tuple(
         WantedOutput(
             known[name],
-            _flag(asked.get("parameters") or {}, "binary_data", default=all_binary, where=f"outputs[{position}]"),
+            _flag(asked.get("parameters") or {}, "binary_data", default=all_binary, where=f"outputs[{position}]."),
         )
         for position, (name, asked) in enumerate(zip(names, request.outputs, strict=True))
     )
@@ -199,10 +199,10 @@ def _slices(inputs: list[dict[str, Any]], behind: memoryview) -> dict[int, memor
     return found
 
 
-def _flag(parameters: dict[str, Any], name: str, *, default: bool, where: str) -> bool:
+def _flag(parameters: dict[str, Any], name: str, *, default: bool, where: str = "") -> bool:
     value = parameters.get(name, default)
     if type(value) is not bool:
-        raise InputError(f"{where}.{name}: expected true or false, got {value!r:.40}")
+        raise InputError(f"{where}parameters.{name}: expected true or false, got {value!r:.40}")
     return value
 
 

@@ -17,6 +17,7 @@ from serving.engine.live import Live
 from serving.engine.residency import Residency, ResidencyLimits
 from serving.engine.retention import Retention
 from serving.engine.runs import RunThreads
+from serving.engine.trace_context import CURRENT, Trace
 from serving.engine.urgency import Urgency
 from serving.runtime import Arrays
 from tests.unit.serving.engine.doubles import MIB, FakeSession, FakeWorld, entry, run, served, until
@@ -150,16 +151,21 @@ def test_an_equal_request_is_answered_from_the_cache_until_the_entry_changes(wor
             assert [answer.request_id for answer in answers] == ["id-0", "id-1", "id-2"]
             assert session.shapes == [(1, 2)] * 2
             assert (await engine.infer(slot, "id", OTHER)).outputs["y"].tolist() == [[9, 12]]
+            trace = Trace(None)
+            token = CURRENT.set(trace)
+            assert (await engine.infer(slot, "id", OTHER)).cached
+            CURRENT.reset(token)
+            assert trace.slot is slot, "its span says what made it"
             counted = slot.statistics
-            assert (counted.cache_hit.count, counted.cache_miss.count) == (2, 2)
-            assert (counted.success.count, counted.inferences, counted.executions) == (5, 3, 3)
+            assert (counted.cache_hit.count, counted.cache_miss.count) == (3, 2)
+            assert (counted.success.count, counted.inferences, counted.executions) == (6, 3, 3)
             engine._live.adopt(caching.model_copy(update={"generation": 2}))
             assert not (await engine.infer(slot, "id", X)).cached
             engine._live.adopt(entry(3, {1: 100}, [served(1)]))
             assert engine.infer_now(slot, "id", X) is not None
             assert slot.cache is None
         captured = sum(pq.read_table(path).num_rows for path in tmp_path.rglob("*.parquet"))
-        assert captured == 7, "answers from the cache are captured as well"
+        assert captured == 8, "answers from the cache are captured as well"
 
     run(work())
 

@@ -1,5 +1,6 @@
 """Open Inference Protocol v2 in JSON: the form of requests, answers and metadata."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -211,11 +212,17 @@ def test_outputs_come_as_bytes_where_they_are_asked_for(changes: dict[str, objec
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"parameters": {"binary_data_output": 1}}, {"outputs": [{"name": "z", "parameters": {"binary_data": "yes"}}]}],
+    ("changes", "where"),
+    [
+        ({"parameters": {"binary_data_output": 1}}, "parameters.binary_data_output"),
+        (
+            {"outputs": [{"name": "z", "parameters": {"binary_data": "yes"}}]},
+            "outputs[0].parameters.binary_data",
+        ),
+    ],
 )
-def test_a_wish_for_bytes_is_true_or_false(changes: dict[str, object]) -> None:
-    with pytest.raises(InputError, match="expected true or false"):
+def test_a_wish_for_bytes_is_true_or_false(changes: dict[str, object], where: str) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(where)}: expected true or false"):
         wanted_outputs(parse_request(body(**changes)), PLAN)
 
 
