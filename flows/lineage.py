@@ -7,11 +7,12 @@ from registry.errors import InputError, RegistryError, TransientError
 from registry.ledger.ledger import Ledger
 from registry.records.base import Digest, ModelName, Record, VersionNumber
 from registry.records.model import ModelVersion, ServedVersion
-from registry.records.release import Feedback, ReleaseEvent
+from registry.records.release import Feedback, ReleaseAction, ReleaseEvent
 from registry.store.base import ModelStore
 from serving.engine.traffic import sampled
 
 _MS_PER_S = 1000
+_RELEASES = frozenset({ReleaseAction.PROMOTE, ReleaseAction.ROLLBACK})
 
 
 class AnsweredRequest(Record):
@@ -138,5 +139,9 @@ def _lineage(ledger: Ledger, store: ModelStore, model: str, served: ServedVersio
         registered=registered,
         registry_unavailable=unavailable,
         share=route.split.weights.get(served.version, 0.0) if route else 0.0,
-        releases=tuple(event for event in ledger.history(model) if served.version in (event.champion, event.previous)),
+        releases=tuple(
+            event
+            for event in ledger.history(model)
+            if event.action in _RELEASES and served.version in (event.champion, event.previous)
+        ),
     )

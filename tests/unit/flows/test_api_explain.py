@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from flows import releases
 from flows.api_app import build_app
-from registry.records.release import Feedback
+from registry.records.release import Feedback, ServingPolicy
 from serving.engine.capture import Capture, CapturedRequest
 from serving.engine.retention import Retention
 from serving.engine.traffic import sampled
@@ -51,6 +51,7 @@ def ask(api: TestClient, **query: str) -> tuple[int, dict[str, Any]]:
 
 def test_a_captured_request_leads_to_all_that_made_its_answer(stack: FakeStack, api: TestClient) -> None:
     capture(stack, "id-1")
+    stack.platform.ledger.set_policy("digits", ServingPolicy(pinned=True), actor="CLI", reason="no release")
     stack.platform.ledger.add_feedback(Feedback(model="digits", request_id="id-1", labels=(1, 2)))
     status, found = ask(api, request_id="id-1")
     assert status == 200, found
