@@ -66,8 +66,14 @@ class Live:
         self.models: dict[str, LiveModel] = {}
         self.refusals: dict[str, Refusal] = {}
         self._residency = residency
+        self._caches: dict[str, ResponseCache] = {}
         self._offered: dict[str, CatalogEntry | None] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def cached_bytes(self) -> int:
+        """What the response caches of all models hold."""
+        return sum(cache.bytes for cache in self._caches.values())
 
     def route(self, model: str, version: int | None, unit_id: str) -> Slot:
         """Return the slot that answers a unit: the version asked for, else the one that the split chooses.
@@ -108,7 +114,7 @@ class Live:
         before = self.models.get(entry.model)
         self.models[entry.model] = after = self._bind(entry)
         same = before is not None and (before.entry.generation, before.entry.shadow) == (entry.generation, entry.shadow)
-        cache = ResponseCache(entry.policy.cache_mib * 2**20) if entry.policy.cache_mib else None
+        cache = self._new_cache(entry)
         answering = after.answering() if entry.policy.pinned else set()
         for slot in after.slots.values():
             slot.policy, slot.cache = entry.policy, cache
@@ -143,6 +149,7 @@ class Live:
                 entry = self._offered.pop(model)
                 if entry is None:
                     self._retire(self.models.pop(model, None), None)
+                    self._caches.pop(model, None)
                     self.refusals.pop(model, None)
                 else:
                     await self._prepare(entry)
@@ -167,6 +174,13 @@ class Live:
         finally:
             for slot in held:
                 self._residency.release(slot)
+
+    def _new_cache(self, entry: CatalogEntry) -> ResponseCache | None:
+        self._caches.pop(entry.model, None)
+        if not entry.policy.cache_mib:
+            return None
+        cache = self._caches[entry.model] = ResponseCache(entry.policy.cache_mib * 2**20)
+        return cache
 
     def _bind(self, entry: CatalogEntry) -> LiveModel:
         return LiveModel(

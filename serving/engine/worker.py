@@ -64,22 +64,24 @@ class Worker:
         self.capture = Capture(
             settings.capture_folder, settings.capture_rate, Retention(settings.capture_mib, settings.capture_days)
         )
-        self.engine = Engine(self.live, self.residency, self.capture, Backlog(settings.max_pending_mib * 2**20))
+        self._backlog = Backlog(settings.max_pending_mib * 2**20)
+        self.engine = Engine(self.live, self.residency, self.capture, self._backlog)
         self._usage = Usage(settings.state_folder / f"usage-{settings.door_port}-{index}.json")
         self._preload_share = settings.preload_share
-        self._upkeep = Upkeep(self.residency.room, self._usage, self.live, settings.leak_mib)
-        self._follower: asyncio.Task[None] | None = None
-        self._background: list[asyncio.Task[None]] = []
+        self._upkeep = Upkeep(self.residency.room, self._usage, self.live, self._bytes_in_use, settings.leak_mib)
+        self._lasting: tuple[asyncio.Task[None], ...] = ()
+        """What goes on until the worker is stopped."""
+        self._preload: asyncio.Task[None] | None = None
 
     @property
     def recycle_reason(self) -> str | None:
         """Why this worker is to be replaced by another; None while it is well."""
-        return self.guard.overdue() or self._upkeep.recycle_reason
+        return self.guard.overdue() or self._upkeep.recycle_reason or self._ended()
 
     @property
     def ready(self) -> bool:
         """True once the catalog was read, until the worker is told to stop."""
-        return self._follower is not None and not self.draining
+        return bool(self._lasting) and not self.draining
 
     async def start(self) -> None:
         """Read the catalog (its folder is made if it is not there), put every entry in force, and follow changes.
@@ -99,17 +101,17 @@ class Worker:
         await asyncio.to_thread(self.capture.prepare)
         await self.residency.prepare()
         await load_pinned(self.live, self.residency)
-        self._follower = asyncio.create_task(self._follow())
         ranking = self._usage.ranking()
-        self._background = [
-            asyncio.create_task(self._upkeep.run()),
-            asyncio.create_task(preload(self.live, self.residency, ranking, self._preload_share)),
-        ]
+        self._lasting = (
+            asyncio.create_task(self._follow(), name="to follow the catalog"),
+            asyncio.create_task(self._upkeep.run(), name="to look after the memory"),
+        )
+        self._preload = asyncio.create_task(preload(self.live, self.residency, ranking, self._preload_share))
 
     async def stop(self) -> None:
         """Stop following the catalog, unload everything and write what was captured."""
         self.draining = True
-        tasks = [*self._background, *([self._follower] if self._follower else [])]
+        tasks = [*self._lasting, *([self._preload] if self._preload else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -182,6 +184,16 @@ class Worker:
             "versions": sorted(live.slots) if live else [],
             "error": refusal.reason if refusal else failure,
         }
+
+    def _ended(self) -> str | None:
+        """Say what has ended that should go on; None if nothing has."""
+        for task in self._lasting:
+            if task.done() and not task.cancelled():
+                return f"the task {task.get_name()} has failed: {task.exception()!r}"
+        return None
+
+    def _bytes_in_use(self) -> int:
+        return self._backlog.bytes + self.live.cached_bytes + self.capture.pending_bytes
 
     async def _follow(self) -> None:
         async for change in self.catalog.follow():

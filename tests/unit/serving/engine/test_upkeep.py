@@ -28,10 +28,12 @@ def reason(watch: Upkeep) -> str | None:
 
 
 def test_only_a_leak_that_stays_asks_for_a_replacement(world: FakeWorld, tmp_path: Path) -> None:
+    used = [0]
+
     async def work() -> None:
         with closing(RunThreads(1)) as runs:
             residency = Residency(world, ResidencyLimits(100, 10), contain, runs)
-            watch = Upkeep(residency.room, Usage(tmp_path / "usage.json"), Live(residency), 20)
+            watch = Upkeep(residency.room, Usage(tmp_path / "usage.json"), Live(residency), lambda: used[0], 20)
             for number in range(1, 6):
                 slot = residency.slot("m", served(number))
                 await residency.hold(slot)
@@ -44,11 +46,16 @@ def test_only_a_leak_that_stays_asks_for_a_replacement(world: FakeWorld, tmp_pat
             world.leaked_bytes = 0
             await watch.look()
             world.leaked_bytes = 25 * MIB
+            used[0] = 10 * MIB
+            for _ in range(5):
+                await watch.look()
+            assert reason(watch) is None, "what requests and answers hold is no leak"
+            used[0] = 0
             for _ in range(2):
                 await watch.look()
                 assert reason(watch) is None
             await watch.look()
-            assert reason(watch) == "25 MiB are held that no loaded model accounts for; 20 are allowed"
+            assert reason(watch) == "25 MiB are held that nothing accounts for; 20 are allowed"
             await residency.close()
 
     run(work())
@@ -58,7 +65,7 @@ def test_uses_are_kept_when_it_is_time(world: FakeWorld, tmp_path: Path, monkeyp
     async def work() -> None:
         with closing(RunThreads(1)) as runs:
             residency = Residency(world, ResidencyLimits(100, 10), contain, runs)
-            watch = Upkeep(residency.room, Usage(tmp_path / "usage.json"), Live(residency), 20)
+            watch = Upkeep(residency.room, Usage(tmp_path / "usage.json"), Live(residency), lambda: 0, 20)
             await watch.look()
             assert not (tmp_path / "usage.json").exists()
             monkeypatch.setattr(upkeep, "KEEP_SECONDS", 0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from registry.errors import ModelNotFound
-from serving.engine.catalog import write_entry
+from serving.engine.catalog import Catalog, CatalogChange, write_entry
 from serving.engine.worker import Worker
 from serving.settings import EngineSettings
 from tests.unit.serving.engine.doubles import MIB, FakeSession, FakeWorld, entry, run, served, until
@@ -119,5 +119,36 @@ def test_what_was_used_is_loaded_by_the_next_worker_before_it_is_asked(world: Fa
         async with open_worker(world, tmp_path) as worker:
             assert worker.ready
             await until(lambda: worker.resident()["versions"] == 1)
+
+    run(work())
+
+
+def test_a_worker_that_cannot_follow_the_catalog_any_more_is_to_be_replaced(
+    world: FakeWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Catalog) -> AsyncIterator[CatalogChange]:
+        raise RuntimeError("no watch")
+
+    monkeypatch.setattr(Catalog, "follow", broken)
+
+    async def work() -> None:
+        async with open_worker(world, tmp_path) as worker:
+            await until(lambda: worker.recycle_reason is not None)
+            assert worker.recycle_reason == "the task to follow the catalog has failed: RuntimeError('no watch')"
+
+    run(work())
+
+
+def test_answers_in_the_cache_are_memory_in_use_until_the_model_has_none(world: FakeWorld, tmp_path: Path) -> None:
+    write_entry(tmp_path / "catalog", entry(1, {1: 100}, VERSIONS, cache_mib=1))
+
+    async def work() -> None:
+        async with open_worker(world, tmp_path) as worker:
+            slot = worker.engine.route("m", None, "unit")
+            await worker.engine.infer(slot, "id", {"x": np.ones((1, 2), np.float32)})
+            assert worker.live.cached_bytes > 0
+            write_entry(tmp_path / "catalog", entry(2, {1: 100}, VERSIONS))
+            await until(lambda: worker.status()["models"]["m"]["generation"] == 2)
+            assert worker.live.cached_bytes == 0
 
     run(work())
