@@ -8,13 +8,12 @@ schema's metadata holds the signature under ``burnish.signature``.
 
 import logging
 import math
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count, groupby
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 
 from registry.records.model import ServedVersion
 from serving.engine.elements import held_bytes
+from serving.engine.parquet_files import ParquetFiles
 from serving.engine.retention import Retention, sweep
 from serving.engine.traffic import sampled
 from serving.runtime import Array, Arrays
@@ -88,7 +88,7 @@ class Capture:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closed = False
-        self._files = count()
+        self._files = ParquetFiles()
         pa.array(np.zeros(1))  # PyArrow now imports pandas: for a third of a second nothing else would run
         self._thread = threading.Thread(target=self._work, name="capture", daemon=True)
         self._thread.start()
@@ -159,24 +159,13 @@ class Capture:
         for _, group in groupby(sorted(requests, key=_made_by), _made_by):
             batch = list(group)
             try:
-                self._write(batch)
+                self._files.write(self._folder / batch[0].model, to_table(batch))
             except (OSError, pa.ArrowException) as error:
                 with self._lock:
                     self.dropped += len(batch)
                 _log.error("%d captured requests of %s were lost: %s", len(batch), batch[0].model, error)
             else:
                 self.written += len(batch)
-
-    def _write(self, batch: list[CapturedRequest]) -> None:
-        folder = self._folder / batch[0].model
-        folder.mkdir(parents=True, exist_ok=True)
-        name = f"{time.time_ns() // 1_000_000}-{os.getpid()}-{next(self._files)}.parquet"
-        temporary = folder / f".{name}.tmp"
-        try:
-            pq.write_table(to_table(batch), temporary)
-            temporary.replace(folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _own(arrays: Arrays) -> Arrays:

@@ -6,17 +6,15 @@ One row per request. Columns: ``request_id``, ``timestamp`` (unix ms), ``primary
 """
 
 import logging
-import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count, groupby
+from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from serving.engine.comparison import PairedDifference
+from serving.engine.parquet_files import ParquetFiles
 
 PAIRS_FOLDER = "shadow"
 """Below the folder of the model's captured requests."""
@@ -47,29 +45,18 @@ class PairLog:
         self.written = 0
         """Pairs on disk."""
         self._folder = capture_folder
-        self._files = count()
+        self._files = ParquetFiles()
 
     def write(self, pairs: Sequence[LoggedPair]) -> None:
         """Write pairs to a new file for each two versions; what cannot be written is lost, and the log says so."""
         for _, group in groupby(sorted(pairs, key=_made_by), _made_by):
             batch = list(group)
             try:
-                self._write(batch)
+                self._files.write(self._folder / batch[0].model / PAIRS_FOLDER, to_table(batch))
             except (OSError, pa.ArrowException) as error:
                 _log.error("%d pairs of %s were lost: %s", len(batch), batch[0].model, error)
             else:
                 self.written += len(batch)
-
-    def _write(self, batch: list[LoggedPair]) -> None:
-        folder = self._folder / batch[0].model / PAIRS_FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        name = f"{time.time_ns() // 1_000_000}-{os.getpid()}-{next(self._files)}.parquet"
-        temporary = folder / f".{name}.tmp"
-        try:
-            pq.write_table(to_table(batch), temporary)
-            temporary.replace(folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def to_table(batch: Sequence[LoggedPair]) -> pa.Table:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,6 +26,8 @@ class Usage:
         self._scores: dict[str, float] = {}
         self._counted: dict[str, int] = {}
         self._scored_at = time.time()
+        self._turn = threading.Lock()
+        """A worker that stops counts for the last time while an earlier count may still be written."""
 
     def read(self) -> None:
         """Read what earlier runs have kept; a file that cannot be read is begun anew."""
@@ -46,6 +49,11 @@ class Usage:
         await asyncio.to_thread(self._keep, list(live.models.items()))
 
     def _keep(self, models: Iterable[tuple[str, LiveModel]]) -> None:
+        with self._turn:
+            self._count(models)
+            self._write()
+
+    def _count(self, models: Iterable[tuple[str, LiveModel]]) -> None:
         now = time.time()
         faded = 0.5 ** (max(0.0, now - self._scored_at) / HALF_LIFE_SECONDS)
         scores = {model: score * faded for model, score in self._scores.items()}
@@ -57,7 +65,6 @@ class Usage:
                 scores[model] = scores.get(model, 0.0) + max(0, new)
         most = sorted(scores.items(), key=lambda item: item[1], reverse=True)[:KEPT_MODELS]
         self._scores, self._scored_at = dict(most), now
-        self._write()
 
     def _write(self) -> None:
         kept = {"at": self._scored_at, "models": {model: round(score, 3) for model, score in self._scores.items()}}
