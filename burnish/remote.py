@@ -53,19 +53,19 @@ class Remote:
         """Send JSON and return the JSON answered; only a connection that was refused is tried again.
 
         Raises:
-            InputError: the remote side says that the call must change.
+            InputError: the remote side says that the call must change, or JSON has no such value.
             RemoteError: it refuses or fails.
         """
-        return self._change(self._http.build_request("POST", path, json=dict(body)))
+        return self._change(self._with_json("POST", path, body))
 
     def put(self, path: str, body: Mapping[str, Any]) -> Any:  # noqa: ANN401
         """Put JSON and return the JSON answered; only a connection that was refused is tried again.
 
         Raises:
-            InputError: the remote side says that the call must change.
+            InputError: the remote side says that the call must change, or JSON has no such value.
             RemoteError: it refuses or fails.
         """
-        return self._change(self._http.build_request("PUT", path, json=dict(body)))
+        return self._change(self._with_json("PUT", path, body))
 
     def delete(self, path: str, params: Mapping[str, str]) -> Any:  # noqa: ANN401
         """Delete what is at a path and return the JSON answered; only a connection that was refused is tried again.
@@ -75,6 +75,12 @@ class Remote:
             RemoteError: it refuses or fails.
         """
         return self._change(self._http.build_request("DELETE", path, params=dict(params)))
+
+    def _with_json(self, method: str, path: str, body: Mapping[str, Any]) -> httpx.Request:
+        try:
+            return self._http.build_request(method, path, json=dict(body))
+        except ValueError as error:
+            raise InputError(f"{self._name} cannot be sent NaN or an infinity, which JSON has not: {error}") from error
 
     def _change(self, request: httpx.Request) -> Any:  # noqa: ANN401
         for pause in _PAUSES_S:

@@ -1,6 +1,8 @@
 """Changes of a route: ledger, then catalog, then wait for the workers; the mirrors follow by themselves."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 
 from flows import releases
 from flows.api_bodies import PolicyBody, PolicyView, PromoteBody, ReleaseView, RollbackBody, ShadowBody
@@ -85,7 +87,7 @@ def set_shadow(model: ModelName, body: ShadowBody, platform: Stack) -> ReleaseVi
 
 
 @router.delete("/models/{model}/shadow")
-def end_shadow(model: ModelName, platform: Stack, reason: str = "") -> ReleaseView:
+def end_shadow(model: ModelName, platform: Stack, reason: Annotated[str, Query(max_length=1000)] = "") -> ReleaseView:
     """Let no version shadow a model any more."""
     route = releases.set_shadow(
         platform.ledger, platform.settings.catalog_folder, model, None, actor=ACTOR, reason=reason

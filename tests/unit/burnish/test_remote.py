@@ -78,6 +78,13 @@ def test_post_is_tried_again_only_if_it_was_never_received(
         assert script.calls == 1
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_json_has_not_is_never_sent(control: Remote, value: float) -> None:
+    for send in (control.post, control.put):
+        with pytest.raises(InputError, match="the control API cannot be sent NaN or an infinity"):
+            send("/v1/models/digits/policy", {"policy": {"latency_objective_ms": value}})
+
+
 def test_upload_is_never_tried_again(control: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script(httpx.ConnectError, ok())
     answer_with(monkeypatch, script)

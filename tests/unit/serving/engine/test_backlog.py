@@ -80,7 +80,7 @@ def test_a_view_counts_as_all_that_it_keeps_and_that_but_once() -> None:
     room = Backlog(100 * MIB)
     least = room.enter({})
     body = bytes(3 * MIB)
-    few = {name: np.frombuffer(memoryview(body)[:8], np.float32).reshape(2, 1) for name in ("x", "y")}
+    few: Arrays = {name: np.frombuffer(memoryview(body)[:8], np.float32).reshape(2, 1) for name in ("x", "y")}
     assert room.enter(few) == least + 3 * MIB
     batch = np.zeros((MIB, 1), np.uint8)
     assert room.enter({"x": batch[:1], "y": batch[1:2]}) == least + MIB
