@@ -201,7 +201,7 @@ class Connection(asyncio.Protocol):
             self._answer(request, keep_alive)
             return
         self._queued.append((request, keep_alive))
-        if len(self._queued) >= _MAX_QUEUED:
+        if self._enough_queued():
             self._transport.pause_reading()
 
     def _answer_queued(self) -> None:
@@ -252,8 +252,15 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _read_on(self) -> None:
-        if not self._full and len(self._queued) < _MAX_QUEUED and not self._transport.is_closing():
+        if not self._full and not self._enough_queued() and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def _enough_queued(self) -> bool:
+        """True if no more is to be read ahead: requests enough, or as many bytes as one may have."""
+        queued = self._queued
+        return bool(queued) and (
+            len(queued) >= _MAX_QUEUED or sum(len(request.body) for request, _ in queued) >= self._limits.body_bytes
+        )
 
     def _refuse_rest(self, status: int, message: str) -> None:
         """Answer what cannot be read on with a refusal, after all that came before it, and hang up."""

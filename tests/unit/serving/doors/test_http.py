@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from serving.doors.http import HttpLimits
 from tests.unit.serving.doors.http_echo import CLOSE, LIMITS, Echo, answers, connect, serving
 from tests.unit.serving.engine.doubles import run, until
 
@@ -173,5 +174,27 @@ def test_a_closing_server_answers_what_it_read_and_takes_no_more() -> None:
                 await connect(port)
             idle_writer.close()
             half_writer.close()
+
+    run(work())
+
+
+def test_no_more_bodies_are_read_ahead_than_one_request_may_have() -> None:
+    limits = HttpLimits(body_bytes=100_000)
+    upload = b"POST / HTTP/1.1\r\ncontent-length: 60000\r\n\r\n" + b"x" * 60_000
+
+    async def work() -> None:
+        echo = Echo()
+        async with serving(echo, limits) as (server, port):
+            reader, writer = await connect(port)
+            writer.write(b"GET /later HTTP/1.1\r\n\r\n" + 14 * upload)
+            await until(lambda: bool(echo.seen))
+            (connection,) = server._connections
+            await until(lambda: connection._enough_queued())
+            await asyncio.sleep(0.1)
+            assert len(connection._queued) < 8, "the rest stays with the client"
+            echo.go.set()
+            await until(lambda: len(echo.seen) == 15)
+            writer.close()
+            del reader
 
     run(work())
