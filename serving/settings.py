@@ -54,7 +54,9 @@ class EngineSettings(BaseSettings):
         default=0.5, ge=0, le=1, description="Share of the budget that is filled after a start by what was used most."
     )
     leak_mib: int = Field(
-        default=512, ge=1, description="A worker that holds more than this beside what is loaded asks to be replaced."
+        default=512,
+        ge=1,
+        description="A worker that holds more than this beside versions, requests and cached answers is replaced.",
     )
     max_body_bytes: int = Field(default=64 * 2**20, ge=1, description="Larger request bodies are refused with 413.")
     max_waiting: int = Field(

@@ -83,7 +83,9 @@ def kept_bytes(arrays: Iterable[Array]) -> int:
     for array in arrays:
         while isinstance(array.base, np.ndarray):
             array = array.base
-        base = array.base.obj if isinstance(array.base, memoryview) else array.base
+        base: Any = array.base  # of an array that was made from bytes it is those, or a view of them
+        if isinstance(base, memoryview):
+            base = base.obj
         if isinstance(base, bytes):
             kept[id(base)] = len(base)
         else:
