@@ -15,15 +15,23 @@ class Goal(Record):
     """One figure that was measured, and what it should be."""
 
     name: str
-    measured: float
+    measured: float | None
+    """None: nothing that it speaks of has happened, so it is not met."""
     relation: Literal["at most", "at least"]
     goal: float
     unit: str = ""
     detail: str = ""
 
     @property
+    def shown(self) -> str:
+        """The figure for people."""
+        return "not measured" if self.measured is None else f"{self.measured:.4g} {self.unit}"
+
+    @property
     def met(self) -> bool:
         """True if the figure is what it should be."""
+        if self.measured is None:
+            return False
         return self.measured <= self.goal if self.relation == "at most" else self.measured >= self.goal
 
 
@@ -37,7 +45,7 @@ def report(goals: Sequence[Goal], file: Path, figures: Mapping[str, Any]) -> int
     """
     for goal in goals:
         sign = "met   " if goal.met else "MISSED"
-        click.echo(f"{sign} {goal.name}: {goal.measured:.4g} {goal.unit}, {goal.relation} {goal.goal:g}  {goal.detail}")
+        click.echo(f"{sign} {goal.name}: {goal.shown}, {goal.relation} {goal.goal:g}  {goal.detail}")
     written = {
         "goals": [{**goal.model_dump(), "met": goal.met} for goal in goals],
         "figures": dict(figures),

@@ -8,6 +8,8 @@ from pathlib import Path
 from registry.errors import InputError
 
 _CHUNK_BYTES = 1 << 20
+_FIRST_BYTES = 1 << 16
+"""Most files are small, and to make room for a whole chunk costs more than to read one of them."""
 
 
 def canonical_json(value: object) -> bytes:
@@ -26,12 +28,17 @@ def json_digest(value: object) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: Path | str) -> str:
     """Return the sha256 (64 hex digits) of a file's bytes."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
+    file = os.open(path, os.O_RDONLY)
+    try:
+        chunk = os.read(file, _FIRST_BYTES)
+        while chunk:
             digest.update(chunk)
+            chunk = os.read(file, _CHUNK_BYTES)
+    finally:
+        os.close(file)
     return digest.hexdigest()
 
 
@@ -53,11 +60,11 @@ def _digest_files(folder: Path, prefix: str, manifest: dict[str, str]) -> None:
     try:
         with os.scandir(folder) as found:
             entries = list(found)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     for entry in entries:
         if entry.is_file(follow_symlinks=False):
-            manifest[prefix + entry.name] = file_digest(Path(entry.path))
+            manifest[prefix + entry.name] = file_digest(entry.path)
         elif entry.is_dir(follow_symlinks=False):
             _digest_files(Path(entry.path), f"{prefix}{entry.name}/", manifest)
         else:

@@ -34,13 +34,13 @@ class Round(NamedTuple):
         """Requests a second."""
         return len(self.places) / self.seconds
 
-    def percentile_ms(self, mask: npt.NDArray[np.bool_], at: float) -> float:
-        """A percentile of the latency of some requests, in milliseconds; 0 if there are none."""
+    def percentile_ms(self, mask: npt.NDArray[np.bool_], at: float) -> float | None:
+        """A percentile of the latency of some requests, in milliseconds; None if there are none."""
         chosen = self.latency_s[mask & ~np.isnan(self.latency_s)]
-        return 1e3 * float(np.percentile(chosen, at)) if len(chosen) else 0.0
+        return 1e3 * float(np.percentile(chosen, at)) if len(chosen) else None
 
-    def p99_ms(self, mask: npt.NDArray[np.bool_]) -> float:
-        """The 99th percentile of the latency of some requests, in milliseconds."""
+    def p99_ms(self, mask: npt.NDArray[np.bool_]) -> float | None:
+        """The 99th percentile of the latency of some requests, in milliseconds; None if there are none."""
         return self.percentile_ms(mask, 99)
 
     @property

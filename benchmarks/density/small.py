@@ -147,7 +147,7 @@ def _goals(engine: Engine, size: Size, seen: Seen, history: History) -> list[Goa
     ]
 
 
-def _goal(name: str, measured: float, relation: Any, goal: float, unit: str = "", detail: str = "") -> Goal:  # noqa: ANN401
+def _goal(name: str, measured: float | None, relation: Any, goal: float, unit: str = "", detail: str = "") -> Goal:  # noqa: ANN401
     return Goal(name=name, measured=measured, relation=relation, goal=goal, unit=unit, detail=detail)
 
 

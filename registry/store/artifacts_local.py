@@ -50,9 +50,10 @@ class LocalArtifacts:
             ModelNotFound: no tree has this digest.
             RegistryError: the stored bytes do not have this digest; the message names the files.
         """
-        folder = self._existing(digest)
+        folder = self._folder(digest)
         found = manifest_or_empty(folder)
         if json_digest(found) != digest:
+            self._existing(digest)
             raise RegistryError(
                 f"artifact {digest} in {folder} is damaged: {'; '.join(self._damage(digest, found))}. "
                 "Nothing was loaded from it; delete it and store it again"

@@ -17,7 +17,6 @@ import bentoml
 
 from registry.errors import BurnishError, InputError, ModelNotFound, QueueFull, TransientError
 from registry.store.artifacts_local import LocalArtifacts
-from registry.store.artifacts_s3 import S3Artifacts
 from registry.store.base import ArtifactStore
 from serving.doors.grpc import GrpcDoor, GrpcServer
 from serving.doors.requests import new_request_id
@@ -97,6 +96,8 @@ class EngineService:
 
 def _artifacts(settings: EngineSettings) -> ArtifactStore:
     if settings.artifacts_url:
+        from registry.store.artifacts_s3 import S3Artifacts  # 0.1 s of each start, and few need it
+
         return S3Artifacts.connect(settings.artifacts_url, settings.s3_endpoint_url, settings.artifacts_folder)
     return LocalArtifacts(settings.artifacts_folder)
 

@@ -63,15 +63,15 @@ class CrashGuard:
         self._report.flush()
         faulthandler.enable(self._report)
 
-    def around(self, served: ServedVersion, *, loading: bool) -> Contain:
-        """Return the guard of a version's session, which notes which thread is in it.
+    def around(self, digest: str, *, loading: bool) -> Contain:
+        """Return the guard of the session of a version, given by its digest, which notes which thread is in it.
 
         Raises:
             TransientError: the version shall be loaded, and has ended too many workers of late.
         """
-        if loading and (reason := self._book.refusal(served.digest)):
+        if loading and (reason := self._book.refusal(digest)):
             raise TransientError(reason)
-        return self._record.around(served, loading=loading)
+        return self._record.around(digest, loading=loading)
 
     def check_retried(self, served: ServedVersion) -> None:
         """Check a request that another worker had before and did not answer; reads what the others left.

@@ -16,7 +16,6 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from registry.records.model import ServedVersion
 from serving.engine.batcher import Contain
 
 LINES = 2**16
@@ -39,9 +38,9 @@ class Contained(Protocol):
 
 
 class Around(Protocol):
-    """Gives the guard of a version's session."""
+    """Gives the guard of the session of a version, given by its digest."""
 
-    def __call__(self, served: ServedVersion, *, loading: bool) -> Contain:
+    def __call__(self, digest: str, *, loading: bool) -> Contain:
         """Return the guard; a version that must not be loaded is a BurnishError."""
         ...
 
@@ -66,9 +65,9 @@ class FlightRecord:
         self._lines: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def around(self, served: ServedVersion, *, loading: bool) -> Contain:
-        """Return the guard of a version's session, which notes which thread loads it, or runs it."""
-        return self._contained(self._words, _WORDS * self._line(served.digest), _LOADING if loading else 0)
+    def around(self, digest: str, *, loading: bool) -> Contain:
+        """Return the guard of the session of a version, given by its digest: it notes which thread loads or runs it."""
+        return self._contained(self._words, _WORDS * self._line(digest), _LOADING if loading else 0)
 
     def visits(self) -> tuple[Visit, ...]:
         """Return where the threads are now."""

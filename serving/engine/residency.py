@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
+from itertools import chain
 
 from registry.errors import BurnishError, QueueFull, TransientError
 from registry.records.model import ServedVersion
@@ -58,11 +59,12 @@ class Residency:
     ) -> None:
         """Take the store, the limits, a guard of what may fail, threads of slower runs, sessions' guards, and GPUs."""
         budget = Budget(limits.bounds, resident_set_bytes)
-        guards = Guards(contain, around or (lambda _served, *, loading: contain))
+        guards = Guards(contain, around or (lambda _digest, *, loading: contain))
         self._max_waiting = limits.max_waiting
         self._loader = Loader(store, guards, runs, Meter(budget, devices or NoDevices()), limits.max_waiting)
         self.room = Room(budget, self._loader)
-        self._slots: dict[tuple[str, str], Slot] = {}
+        self._slots: dict[str, list[Slot]] = {}
+        """By model."""
         self._large_turn = asyncio.Lock()
         self.loads = Histogram()
         """Loads that ended well: room made, bytes checked, session built, warmed up and timed."""
@@ -90,10 +92,11 @@ class Residency:
 
     def slot(self, model: str, served: ServedVersion) -> Slot:
         """Return the one slot of a version."""
-        key = (model, served.digest)
-        slot = self._slots.get(key)
+        slots = self._slots.setdefault(model, [])
+        slot = next((one for one in slots if one.served == served), None)
         if slot is None:
-            slot = self._slots[key] = Slot(model, served)
+            slot = Slot(model, served)
+            slots.append(slot)
         return slot
 
     def pin(self, slot: Slot, pinned: bool) -> None:
@@ -144,7 +147,9 @@ class Residency:
 
     def retire(self, slot: Slot) -> None:
         """Forget a version that no catalog entry names any more; it is unloaded when its last request is done."""
-        self._slots.pop((slot.model, slot.served.digest), None)
+        left = [one for one in self._slots.pop(slot.model, ()) if one is not slot]
+        if left:
+            self._slots[slot.model] = left
         self.room.unpin(slot)
         slot.retired = True
         if slot.holders == 0:
@@ -165,7 +170,8 @@ class Residency:
 
     async def prepare(self) -> None:
         """Import the libraries of all versions that are known, and count what the process holds from here on."""
-        runtimes = {slot.served.runtime.label: slot.served.runtime for slot in self._slots.values()}
+        every = chain.from_iterable(self._slots.values())
+        runtimes = {slot.served.runtime.label: slot.served.runtime for slot in every}
         await self._loader.prepare(runtimes.values())
         self.room.budget.start()
 

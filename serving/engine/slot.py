@@ -39,11 +39,18 @@ class Slot:
     plan: SignaturePlan = field(init=False, repr=False)
     lineage: Lineage = field(init=False, repr=False)
     statistics: Statistics = field(default_factory=Statistics, repr=False)
+    _digest: str = field(default="", init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Work out once what every request asks of the signature, and what every answer says of the version."""
         self.plan = _plan(self.served.signature)
         self.lineage = Lineage.of(self.model, self.served)
+
+    @property
+    def digest(self) -> str:
+        """The digest of what is served, worked out when it is first asked: of thousands, most are never loaded."""
+        self._digest = self._digest or self.served.digest
+        return self._digest
 
     @property
     def finite_only(self) -> bool:

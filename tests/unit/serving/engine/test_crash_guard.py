@@ -54,7 +54,7 @@ def leave(folder: Path, worker: str, report: str, *, loading: bool) -> None:
         "import os, sys; from pathlib import Path; from serving.engine.flight_record import FlightRecord;"
         "from serving.engine.infer import contained; from tests.unit.serving.engine.doubles import served;"
         f"record = FlightRecord(contained, Path(sys.argv[1]) / '{worker}.record');"
-        f"record.around(served(1), loading={loading})(os._exit, 9)"
+        f"record.around(served(1).digest, loading={loading})(os._exit, 9)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(folder)], timeout=60, check=False)
     assert done.returncode == 9
@@ -77,16 +77,16 @@ def test_after_two_deaths_a_version_is_not_loaded_for_a_while(folder: Path, monk
     with pytest.raises(
         TransientError, match=r"has ended 2 workers \(crash: Aborted\), so it is not loaded for another"
     ):
-        guard.around(ONE, loading=True)
-    guard.around(TWO, loading=True)
+        guard.around(ONE.digest, loading=True)
+    guard.around(TWO.digest, loading=True)
     monkeypatch.setattr(deaths, "REFUSED_SECONDS", 0.0)
-    guard.around(ONE, loading=True)
+    guard.around(ONE.digest, loading=True)
     guard.close()
     guard = begin(folder, "1")
     assert DeathBook(folder / "deaths.json").of(ONE.digest) is not None, "an orderly end is no death"
     monkeypatch.undo()
     monkeypatch.setattr(deaths, "FORGOTTEN_SECONDS", 0.0)
-    guard.around(ONE, loading=True)
+    guard.around(ONE.digest, loading=True)
     guard.close()
     guards.pop().close()
     assert sorted(path.name for path in folder.iterdir()) == ["deaths.json", "deaths.lock"]
@@ -107,7 +107,7 @@ def test_a_damaged_book_is_said_and_refuses_nothing(folder: Path, caplog: pytest
     folder.mkdir()
     (folder / "deaths.json").write_text("{")
     guard = begin(folder)
-    guard.around(ONE, loading=True)
+    guard.around(ONE.digest, loading=True)
     assert "deaths.json cannot be read" in caplog.text
     guard.close()
 
@@ -141,7 +141,7 @@ def test_a_run_that_takes_too_long_is_said_and_counted(folder: Path) -> None:
         time.sleep(0.001)
         return guard.overdue()
 
-    said = guard.around(ONE, loading=False)(ask)
+    said = guard.around(ONE.digest, loading=False)(ask)
     assert said is not None
     assert f"a run of the version with the digest {ONE.digest[:12]} took over 0 s" in said
     assert guard.overdue() == said, "whoever asks again is told the same, and it is not counted again"
@@ -153,7 +153,7 @@ def test_a_run_that_takes_too_long_is_said_and_counted(folder: Path) -> None:
 
 def test_a_guard_that_has_not_begun_writes_nothing(folder: Path) -> None:
     guard = CrashGuard(folder, "0", run_seconds=60, contained=contained)
-    assert guard.around(ONE, loading=True)(len, "abc") == 3
+    assert guard.around(ONE.digest, loading=True)(len, "abc") == 3
     guard.end_after(1)
     guard.close()
     assert not folder.exists()

@@ -22,7 +22,7 @@ SPAWN = multiprocessing.get_context("spawn")
 def test_a_run_is_noted_while_it_lasts(tmp_path: Path) -> None:
     record = FlightRecord(contained, tmp_path / "0.record")
     started = time.monotonic_ns()
-    seen = record.around(ONE, loading=False)(lambda number: (record.visits(), number), 7)
+    seen = record.around(ONE.digest, loading=False)(lambda number: (record.visits(), number), 7)
     (visit,) = seen[0]
     assert (visit.digest, visit.thread, visit.loading, seen[1]) == (ONE.digest, threading.get_ident(), False, 7)
     assert started <= visit.since_ns <= time.monotonic_ns()
@@ -32,14 +32,14 @@ def test_a_run_is_noted_while_it_lasts(tmp_path: Path) -> None:
 def test_a_run_that_fails_is_over(tmp_path: Path) -> None:
     record = FlightRecord(contained, tmp_path / "0.record")
     with pytest.raises(CandidateError):
-        record.around(ONE, loading=True)(os.strerror, "x")  # type: ignore[arg-type]
+        record.around(ONE.digest, loading=True)(os.strerror, "x")  # type: ignore[arg-type]
     assert record.visits() == ()
 
 
 def _die(path: Path) -> None:
     record = FlightRecord(contained, path)
-    inner = record.around(TWO, loading=True)
-    record.around(ONE, loading=False)(inner, os.kill, os.getpid(), signal.SIGKILL)
+    inner = record.around(TWO.digest, loading=True)
+    record.around(ONE.digest, loading=False)(inner, os.kill, os.getpid(), signal.SIGKILL)
 
 
 def test_what_was_noted_survives_a_kill(tmp_path: Path) -> None:
@@ -65,6 +65,6 @@ def test_versions_beyond_the_lines_share_the_last(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(flight_record, "_SIZE", 2 * 64 + 2 * 16)
     record = FlightRecord(contained, tmp_path / "0.record")
     for version in (ONE, TWO, served(3)):
-        (visit,) = record.around(version, loading=False)(record.visits)
+        (visit,) = record.around(version.digest, loading=False)(record.visits)
         assert visit.thread == threading.get_ident()
     assert record.visits() == ()
