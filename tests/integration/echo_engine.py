@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,7 @@ _ONNX_TYPES = {
 class EchoEngine:
     """Where a running engine listens."""
 
+    home: Path
     process: "subprocess.Popen[bytes]"
     rest: str
     """host:port"""
@@ -88,13 +90,17 @@ def _logarithms() -> onnx.GraphProto:
     )
 
 
-def _entry(store: LocalArtifacts, folder: Path, model: str, graph: onnx.GraphProto, datatype: Datatype) -> CatalogEntry:
+def entry_of(
+    store: LocalArtifacts, folder: Path, model: str, graph: onnx.GraphProto, datatype: Datatype = Datatype.FP32
+) -> CatalogEntry:
     """Store a model and return its entry, with two versions of the same bytes."""
     folder.mkdir()
     saved = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    onnx.save(saved, folder / ArtifactFormat.ONNX.main_file)
+    file = folder / ArtifactFormat.ONNX.main_file
+    onnx.save(saved, file)
+    size = file.stat().st_size
     sides = [TensorSpec(name=name, datatype=datatype, shape=(None, WIDTH)) for name in ("x", "y")]
-    artifact = ArtifactRef(sha256=store.put(folder), format=ArtifactFormat.ONNX, size_bytes=1)
+    artifact = ArtifactRef(sha256=store.put(folder), format=ArtifactFormat.ONNX, size_bytes=size)
     versions = tuple(
         ServedVersion(
             version=number,
@@ -112,15 +118,15 @@ def _publish(home: Path) -> None:
     """Put a model of each datatype in the catalog; ``nan`` takes what is not finite, ``log`` computes."""
     store = LocalArtifacts(home / "artifacts")
     for datatype in Datatype:
-        entry = _entry(store, home / datatype.value, name_of(datatype), _identity(datatype), datatype)
+        entry = entry_of(store, home / datatype.value, name_of(datatype), _identity(datatype), datatype)
         write_entry(home / "catalog", entry)
         if datatype is Datatype.FP32:
             policy = ServingPolicy(non_finite=NonFinite.PASS)
             write_entry(home / "catalog", entry.model_copy(update={"model": "nan", "policy": policy}))
-    write_entry(home / "catalog", _entry(store, home / "log", "log", _logarithms(), Datatype.FP32))
+    write_entry(home / "catalog", entry_of(store, home / "log", "log", _logarithms(), Datatype.FP32))
 
 
-def _start(home: Path, bento_port: int, door_port: int) -> "subprocess.Popen[bytes]":
+def _start(home: Path, bento_port: int, door_port: int, settings: Mapping[str, str]) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-P", "-m", "bentoml", "serve", "serving.doors.bento:EngineService"]
     environment = {
         **os.environ,
@@ -134,6 +140,7 @@ def _start(home: Path, bento_port: int, door_port: int) -> "subprocess.Popen[byt
         "BURNISH_ENGINE_DOOR_PORT": str(door_port),
         "BURNISH_ENGINE_MAX_BODY_BYTES": str(MAX_BODY_BYTES),
         "BURNISH_ENGINE_WORKERS": "1",
+        **settings,
     }
     working_folder = home / "empty"
     working_folder.mkdir()
@@ -154,20 +161,26 @@ def _ready(url: str) -> bool:
         return False
 
 
-@pytest.fixture(scope="session")
-def echo_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EchoEngine]:
-    """A running engine, one a test run."""
-    home = tmp_path_factory.mktemp("echo")
-    (home / "catalog").mkdir()
-    _publish(home)
+@contextmanager
+def one_worker(home: Path, settings: Mapping[str, str] | None = None) -> Iterator[EchoEngine]:
+    """Start an engine of one worker over the catalog of a folder, wait until it answers, and stop it at the end."""
     bento_port, door_port = free_ports(1)[0], free_pair()
-    process = _start(home, bento_port, door_port)
-    engine = EchoEngine(
-        process, f"127.0.0.1:{door_port}", f"127.0.0.1:{door_port + 1}", f"http://127.0.0.1:{bento_port}"
-    )
+    process = _start(home, bento_port, door_port, settings or {})
+    rest, grpc, bento = f"127.0.0.1:{door_port}", f"127.0.0.1:{door_port + 1}", f"http://127.0.0.1:{bento_port}"
+    engine = EchoEngine(home, process, rest, grpc, bento)
     try:
         wait_for(lambda: _ready(f"{engine.url}/v2/health/ready"), "the doors", WAIT_SECONDS)
         wait_for(lambda: _ready(f"{engine.bento}/readyz"), "the Bento endpoint", WAIT_SECONDS)
         yield engine
     finally:
         end_tree(process)
+
+
+@pytest.fixture(scope="session")
+def echo_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EchoEngine]:
+    """A running engine, one a test run."""
+    home = tmp_path_factory.mktemp("echo")
+    (home / "catalog").mkdir()
+    _publish(home)
+    with one_worker(home) as engine:
+        yield engine
