@@ -54,6 +54,27 @@ def test_every_answer_names_its_artifact(client: Client, split: Split, first_ver
     assert answered.artifact == version.artifact
 
 
+def test_a_captured_request_is_explained_down_to_its_evaluation_set(
+    stack: StackUnderTest, client: Client, split: Split, first_version: Optimization
+) -> None:
+    answered = client.predict(MODEL, {"image": split.evaluation_x[:3]})
+    wait_for(lambda: stack.run("explain", answered.request_id).code == 0, "the captured request", 60)
+    explained = stack.run("explain", answered.request_id, "--model", MODEL, "--json").json
+    asked, (origin,) = explained["request"], explained["origins"]
+    assert (asked["request_id"], asked["samples"], asked["in_force"]["champion"]) == (
+        answered.request_id,
+        3,
+        first_version.version,
+    )
+    assert (origin["model"], origin["version"], origin["artifact"]) == (MODEL, answered.version, answered.artifact)
+    registered = origin["registered"]
+    assert registered["optimization_id"] == first_version.id
+    assert {rule["verdict"] for rule in registered["rules"]} == {"pass"}
+    assert len(registered["evaluation_set"]) == len(registered["source"]) == 64
+    by_artifact = stack.run("explain", "--artifact", answered.artifact, "--json").json
+    assert by_artifact["origins"] == [origin]
+
+
 def test_a_bad_version_is_refused_before_any_search(
     stack: StackUnderTest, client: Client, split: Split, first_version: Optimization, tmp_path: Path
 ) -> None:
