@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +126,7 @@ def _publish(home: Path) -> None:
     write_entry(home / "catalog", entry_of(store, home / "log", "log", _logarithms(), Datatype.FP32))
 
 
-def _start(home: Path, bento_port: int, door_port: int, settings: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+def _start(home: Path, bento_port: int, door_port: int) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-P", "-m", "bentoml", "serve", "serving.doors.bento:EngineService"]
     environment = {
         **os.environ,
@@ -140,7 +140,6 @@ def _start(home: Path, bento_port: int, door_port: int, settings: Mapping[str, s
         "BURNISH_ENGINE_DOOR_PORT": str(door_port),
         "BURNISH_ENGINE_MAX_BODY_BYTES": str(MAX_BODY_BYTES),
         "BURNISH_ENGINE_WORKERS": "1",
-        **settings,
     }
     working_folder = home / "empty"
     working_folder.mkdir()
@@ -162,10 +161,10 @@ def _ready(url: str) -> bool:
 
 
 @contextmanager
-def one_worker(home: Path, settings: Mapping[str, str] | None = None) -> Iterator[EchoEngine]:
+def one_worker(home: Path) -> Iterator[EchoEngine]:
     """Start an engine of one worker over the catalog of a folder, wait until it answers, and stop it at the end."""
     bento_port, door_port = free_ports(1)[0], free_pair()
-    process = _start(home, bento_port, door_port, settings or {})
+    process = _start(home, bento_port, door_port)
     rest, grpc, bento = f"127.0.0.1:{door_port}", f"127.0.0.1:{door_port + 1}", f"http://127.0.0.1:{bento_port}"
     engine = EchoEngine(home, process, rest, grpc, bento)
     try:
