@@ -32,6 +32,7 @@ class OnnxNumpy(Runtime):
         Raises:
             CandidateError: the file cannot be loaded or lacks an output of the signature.
         """
+        self.check_datatypes(signature)
         file = folder / artifact_format.main_file
         before = allocated_bytes()
         try:
