@@ -27,6 +27,10 @@ class Experience:
         scale = max(1.0, size / max(seen_size, 1))
         return Cost((int(cost.held[MEMORY] * scale), *cost.held[1:]), int(cost.loading * scale))
 
+    def has_seen(self, served: ServedVersion) -> bool:
+        """True if one of this runtime and size was measured, so that what is expected is no guess."""
+        return _kind(served) in self._seen
+
     def sure(self, served: ServedVersion) -> bool:
         """True once enough of this kind were measured that threads and devices need not be looked at on each load."""
         seen = self._seen.get(_kind(served))

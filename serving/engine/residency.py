@@ -66,6 +66,8 @@ class Residency:
         self._slots: dict[str, list[Slot]] = {}
         """By model."""
         self._large_turn = asyncio.Lock()
+        self._unknown_turn = asyncio.Lock()
+        """Of loads that nobody knows the cost of: a guess bounds one of them, and what it has cost the others."""
         self.loads = Histogram()
         """Loads that ended well: room made, bytes checked, session built, warmed up and timed."""
         self.failed_loads = 0
@@ -192,11 +194,7 @@ class Residency:
         slot.holders += 1
         started = time.perf_counter_ns()
         try:
-            if is_large(slot.served):
-                async with self._large_turn:
-                    batcher = await self._open(slot)
-            else:
-                batcher = await self._open(slot)
+            batcher = await self._open_in_turn(slot)
         except BurnishError as error:
             self.failed_loads += 1
             slot.failure = f"{slot} cannot be loaded: {error}"
@@ -210,6 +208,17 @@ class Residency:
         finally:
             slot.loading = None
             self.release(slot)
+
+    async def _open_in_turn(self, slot: Slot) -> Batcher:
+        """Open large versions one by one, and small ones of a kind that was never loaded until one of the kind was."""
+        if is_large(slot.served):
+            async with self._large_turn:
+                return await self._open(slot)
+        if not self._cost_is_known(slot):
+            async with self._unknown_turn:
+                if not self._cost_is_known(slot):
+                    return await self._open(slot)
+        return await self._open(slot)
 
     async def _open(self, slot: Slot) -> Batcher:
         """Make room, load, and charge what was loaded."""
@@ -227,6 +236,9 @@ class Residency:
         self.room.fill(slot, opened)
         _log.debug("loaded %s, %.1f MiB", slot, opened.cost.held[MEMORY] / _MIB)
         return opened.batcher
+
+    def _cost_is_known(self, slot: Slot) -> bool:
+        return slot.cost is not None or self._loader.experience.has_seen(slot.served)
 
     def _expected(self, slot: Slot) -> Cost:
         return slot.cost or self._loader.experience.expected(slot.served)

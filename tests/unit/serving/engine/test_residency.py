@@ -213,6 +213,40 @@ def test_many_loads_at_once_keep_the_budget(world: FakeWorld) -> None:
     run(work())
 
 
+def test_one_load_at_a_time_is_admitted_on_a_guess_and_many_once_the_cost_is_known(world: FakeWorld) -> None:
+    async def work() -> None:
+        async with open_residency(world) as residency:
+            given = slots(world, residency, 30)
+            budget = residency.room.budget
+            world.may_load.clear()
+            waiting = [asyncio.create_task(use(residency, slot)) for slot in given[:20]]
+            await until(lambda: bool(world.loads))
+            assert 0 < budget.reserved[0] < MIB
+            assert len(world.checkouts) == 1
+            world.may_load.set()
+            await asyncio.gather(*waiting)
+            world.may_load.clear()
+            waiting = [asyncio.create_task(use(residency, slot)) for slot in given[20:]]
+            await until(lambda: budget.reserved[0] == 10 * MIB)
+            world.may_load.set()
+            await asyncio.gather(*waiting)
+            assert len(loaded(given)) == len(world.loads) == 30
+
+    run(work())
+
+
+def test_a_kind_whose_first_load_fails_is_learned_from_the_next(world: FakeWorld) -> None:
+    async def work() -> None:
+        async with open_residency(world) as residency:
+            given = slots(world, residency, 3)
+            world.sessions[given[0].served.artifact.sha256].broken = True
+            found = await asyncio.gather(*(use(residency, slot) for slot in given), return_exceptions=True)
+            assert [type(error) for error in found] == [TransientError, type(None), type(None)]
+            assert loaded(given) == [2, 3]
+
+    run(work())
+
+
 @pytest.mark.parametrize("missing", [True, False])
 def test_a_failed_load_names_the_version_and_is_not_repeated_at_once(world: FakeWorld, missing: bool) -> None:
     async def work() -> None:
