@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from monitoring.request_search import MAX_FILES, CapturedRequest, Search
 from registry.errors import InputError, RegistryError, TransientError
 from registry.ledger.ledger import Ledger
-from registry.records.base import Digest, ModelName, Record, VersionNumber
+from registry.records.base import Digest, Record, VersionNumber
 from registry.records.model import ModelVersion, ServedVersion
 from registry.records.release import Feedback, ReleaseAction, ReleaseEvent
+from registry.records.tenant import QualifiedName
 from registry.store.base import ModelStore
 from serving.engine.traffic import sampled
 
@@ -19,7 +20,7 @@ class AnsweredRequest(Record):
     """A captured request: which version answered it, and when."""
 
     request_id: str
-    model: ModelName
+    model: QualifiedName
     version: VersionNumber
     artifact: Digest
     at: datetime
@@ -30,7 +31,7 @@ class AnsweredRequest(Record):
 class VersionLineage(Record):
     """One version: what serves, what it was made from and judged by, and every change of the route that it was in."""
 
-    model: ModelName
+    model: QualifiedName
     served: ServedVersion
     registered: ModelVersion | None
     """Recipe, source, sets, gate, report; None: the registry mirror could not be asked."""

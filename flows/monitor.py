@@ -6,13 +6,13 @@ from flows import pages, wiring
 from flows.settings import StackSettings
 from registry.errors import InputError
 from registry.ledger.ledger import Ledger
-from registry.records.base import ModelName
 from registry.records.observation import DriftReport
+from registry.records.tenant import QualifiedName
 from tasks.observe import compare_with_evaluation_set, keep_report, read_captured
 
 
 @flow(name="monitor", flow_run_name="monitor {model}")
-async def monitor(model: ModelName | None = None) -> tuple[DriftReport, ...]:
+async def monitor(model: QualifiedName | None = None) -> tuple[DriftReport, ...]:
     """Make a drift report for the live version of a model, or of every model.
 
     Args:

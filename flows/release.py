@@ -4,12 +4,13 @@ from prefect import flow
 
 from flows import releases, wiring
 from flows.settings import StackSettings
-from registry.records.base import ModelName, VersionNumber
+from registry.records.base import VersionNumber
 from registry.records.release import Route
+from registry.records.tenant import QualifiedName
 
 
 @flow(name="release", flow_run_name="promote {model} version {version}")
-async def release(model: ModelName, version: VersionNumber, reason: str = "asked for in Prefect") -> Route:
+async def release(model: QualifiedName, version: VersionNumber, reason: str = "asked for in Prefect") -> Route:
     """Make a registered version the champion of its model.
 
     Args:
@@ -26,7 +27,7 @@ async def release(model: ModelName, version: VersionNumber, reason: str = "asked
 
 
 @flow(name="rollback", flow_run_name="roll back {model}")
-async def rollback(model: ModelName, reason: str = "asked for in Prefect") -> Route:
+async def rollback(model: QualifiedName, reason: str = "asked for in Prefect") -> Route:
     """Return a model to the champion before the current one.
 
     Args:

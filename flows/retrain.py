@@ -10,10 +10,10 @@ from flows import wiring
 from flows.settings import StackSettings
 from registry.errors import InputError, RegistryError
 from registry.ledger.ledger import Ledger
-from registry.records.base import ModelName
 from registry.records.model import ModelVersion
 from registry.records.optimization import OptimizationConfig, OptimizationRequest, OptimizationResult
 from registry.records.release import Feedback
+from registry.records.tenant import QualifiedName
 from registry.store.base import ArtifactStore
 from tasks.observe import join_labels, read_captured
 from tasks.optimizer.output import RESULT_FILE
@@ -23,7 +23,7 @@ OPTIMIZE = "optimize/optimize"
 
 
 @flow(name="retrain", flow_run_name="retrain {model}")
-async def retrain(model: ModelName | None = None, trainer: str | None = None) -> tuple[str, ...]:
+async def retrain(model: QualifiedName | None = None, trainer: str | None = None) -> tuple[str, ...]:
     """Train a model again on its captured requests and their true answers; the new model goes the way of every other.
 
     Args:

@@ -27,6 +27,7 @@ class StackSettings(BaseSettings):
 
     home: Path = Field(default_factory=_home, description="The folder that holds everything the stack keeps.")
     host: str = Field(default="127.0.0.1", description="The address that every part binds to.")
+    require_keys: bool = Field(default=False, description="Refuse who brings no API key; needed beyond loopback.")
     gateway_port: int = Field(default=8000, description="Envoy: inference over REST.")
     gateway_admin_port: int = Field(default=8002, description="Envoy: admin and metrics.")
     control_port: int = Field(default=8080, description="Control API.")

@@ -6,9 +6,10 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from registry.records.base import Digest, ModelName, Record, VersionNumber
+from registry.records.base import Digest, Record, VersionNumber
 from registry.records.benchmark import Environment, Metric
 from registry.records.gate import GateDecision
+from registry.records.tenant import QualifiedName
 
 
 class Datatype(StrEnum):
@@ -123,7 +124,7 @@ class ServedVersion(Record):
 class VersionDraft(Record):
     """A model version before the registry has given it a number."""
 
-    model: ModelName
+    model: QualifiedName
     optimization_id: str = Field(description="Idempotency key: one optimization registers at most one version.")
     source: ArtifactRef = Field(description="The source model as taken in.")
     artifact: ArtifactRef

@@ -4,8 +4,9 @@ from datetime import datetime
 
 from pydantic import Field
 
-from registry.records.base import Digest, ModelName, Record, VersionNumber
+from registry.records.base import Digest, Record, VersionNumber
 from registry.records.gate import RuleOutcome
+from registry.records.tenant import QualifiedName
 
 
 class ColumnDrift(Record):
@@ -21,7 +22,7 @@ class ColumnDrift(Record):
 class DriftReport(Record):
     """A comparison of captured requests with the evaluation set of the version that served them."""
 
-    model: ModelName
+    model: QualifiedName
     version: VersionNumber
     created_at: datetime
     requests: int = Field(ge=0)

@@ -5,10 +5,11 @@ from uuid import uuid4
 
 from pydantic import Field
 
-from registry.records.base import Digest, ModelName, Record
+from registry.records.base import Digest, Record
 from registry.records.benchmark import Benchmark, Environment, Interval
 from registry.records.gate import GateDecision, PairedTest, SliceResult
 from registry.records.model import ArtifactRef, PluginConfig, Signature
+from registry.records.tenant import QualifiedName
 
 
 class Policy(StrEnum):
@@ -51,7 +52,7 @@ class OptimizationRequest(Record):
     """What the flow ``optimize`` is asked to do; sets and source are digests in the artifact store."""
 
     id: str = Field(default_factory=lambda: uuid4().hex, pattern=r"^[0-9a-f]{32}$")
-    model: ModelName
+    model: QualifiedName
     source: Digest = Field(description="An upload: one file, model.pt2 or model.onnx.")
     evaluation: Digest = Field(description="An upload: evaluation.npz or evaluation.parquet.")
     calibration: Digest | None = Field(default=None, description="An upload: calibration.npz or calibration.parquet.")

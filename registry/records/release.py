@@ -6,9 +6,10 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from registry.records.base import Digest, ModelName, Record, VersionNumber
+from registry.records.base import Digest, Record, VersionNumber
 from registry.records.gate import GateDecision
 from registry.records.model import ServedVersion
+from registry.records.tenant import QualifiedName
 
 
 class TrafficSplit(Record):
@@ -57,7 +58,7 @@ class Shadow(Record):
 class Route(Record):
     """What serves one model now, and how. Every change replaces it and adds one to the generation."""
 
-    model: ModelName
+    model: QualifiedName
     generation: int = Field(ge=1)
     champion: VersionNumber
     split: TrafficSplit
@@ -78,7 +79,7 @@ class ReleaseAction(StrEnum):
 class ReleaseEvent(Record):
     """One change of a route, as kept in the ledger's history; policy and shadow are those from then on."""
 
-    model: ModelName
+    model: QualifiedName
     generation: int = Field(ge=1)
     action: ReleaseAction
     champion: VersionNumber
@@ -93,7 +94,7 @@ class ReleaseEvent(Record):
 class CatalogEntry(Record):
     """One model as the engine sees it: the file ``<model>.json`` in the catalog folder."""
 
-    model: ModelName
+    model: QualifiedName
     generation: int = Field(ge=0, description="0: nothing is live yet, versions answer by number only.")
     split: TrafficSplit | None
     versions: tuple[ServedVersion, ...]
@@ -127,7 +128,7 @@ class OptimizationStatus(Record):
     """What the platform knows of one optimization; kept in the ledger, read by client and CLI."""
 
     id: str
-    model: ModelName
+    model: QualifiedName
     state: OptimizationState
     stage: str = ""
     message: str = ""
@@ -146,6 +147,6 @@ class OptimizationStatus(Record):
 class Feedback(Record):
     """The true answer to one captured request; ``labels`` holds one value a sample."""
 
-    model: ModelName
+    model: QualifiedName
     request_id: str = Field(min_length=1, max_length=128)
     labels: tuple[float, ...] = Field(min_length=1)

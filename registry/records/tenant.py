@@ -1,0 +1,110 @@
+"""Tenants: whose a model is, the keys that open the doors for a tenant, and the quotas that bound it.
+
+Inside the platform a model is known by its qualified name: ``m`` for the tenant ``default``, ``acme.m`` for the tenant
+``acme``. Names that clients give hold no dot, so a qualified name is never ambiguous and never reachable by a client.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from registry.records.base import Digest, ModelName, Record
+
+TENANT_HEADER = "x-burnish-tenant"
+"""Header and gRPC metadata by which the gateway, and nobody else, tells the engine whose request it is."""
+
+DEFAULT_TENANT = "default"
+"""The tenant that always exists; on a laptop everything belongs to it."""
+
+_SEPARATOR = "."
+
+TenantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
+"""A tenant's name: lowercase letters, digits and '-', at most 31 characters."""
+
+QualifiedName = Annotated[
+    str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,30}\.)?[a-z0-9][a-z0-9_-]{0,62}$", max_length=95)
+]
+"""A model's name inside the platform: the model's name, after its tenant and a dot unless that is ``default``."""
+
+KeyId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
+"""What names a key in lists and in the audit; it opens nothing."""
+
+
+def qualified(tenant: str, model: str) -> str:
+    """Return the name by which the platform knows a tenant's model."""
+    return model if tenant == DEFAULT_TENANT else f"{tenant}{_SEPARATOR}{model}"
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Return tenant and model of a qualified name."""
+    tenant, separator, model = name.partition(_SEPARATOR)
+    return (tenant, model) if separator else (DEFAULT_TENANT, name)
+
+
+class Scope(StrEnum):
+    """What a key may do; each stands alone."""
+
+    PREDICT = "predict"  # inference at the gateway, feedback at the control API
+    DEPLOY = "deploy"  # read and change the tenant's models
+    ADMIN = "admin"  # the tenant's keys, audit and usage; of the tenant `default`: the operator
+
+
+class TenantState(StrEnum):
+    """Whether the gateway lets a tenant's requests through."""
+
+    OPEN = "open"
+    DRAINING = "draining"  # no new connections; what is open finishes
+    BLOCKED = "blocked"
+
+
+class Quotas(Record):
+    """The most that a tenant may have; None: no bound."""
+
+    models: int | None = Field(default=None, ge=0)
+    versions: int | None = Field(default=None, ge=0, description="Over all models.")
+    stored_bytes: int | None = Field(default=None, ge=0, description="Uploads and the artifacts of versions.")
+    resident_bytes: int | None = Field(default=None, ge=0, description="Memory of loaded versions in one worker.")
+    requests_per_s: float | None = Field(default=None, gt=0)
+    burst: int | None = Field(default=None, ge=1, description="Requests that may come at once; None: one second's.")
+    bytes_per_s: int | None = Field(default=None, gt=0, description="Of request bodies.")
+
+
+class Tenant(Record):
+    """A name space with its quotas."""
+
+    name: TenantName
+    quotas: Quotas = Quotas()
+    state: TenantState = TenantState.OPEN
+    made_at: datetime
+
+
+class ApiKey(Record):
+    """All that the ledger knows of a key; its plain text is not among it."""
+
+    id: KeyId
+    tenant: TenantName
+    sha256: Digest = Field(repr=False)
+    scopes: tuple[Scope, ...] = Field(min_length=1)
+    label: str = Field(default="", max_length=200)
+    made_at: datetime
+    expires_at: datetime | None = Field(default=None, description="Set by a rotation: the old key's last moment.")
+    revoked_at: datetime | None = None
+
+    def holds_at(self, moment: datetime) -> bool:
+        """True if the key opens anything at a moment."""
+        return self.revoked_at is None and (self.expires_at is None or moment < self.expires_at)
+
+
+class ModelUsage(Record):
+    """What one model did for its tenant in one hour: what a bill is made of."""
+
+    tenant: TenantName
+    model: ModelName
+    hour: datetime
+    requests: int = Field(ge=0)
+    failed: int = Field(ge=0)
+    compute_ns: int = Field(ge=0)
+    received_bytes: int = Field(ge=0)
+    sent_bytes: int = Field(ge=0)
