@@ -15,13 +15,14 @@ from typing import Any
 
 import bentoml
 
-from registry.errors import BurnishError, InputError, ModelNotFound, QueueFull, TransientError
+from registry.errors import BurnishError, DeadlineExceeded, InputError, ModelNotFound, QueueFull, TransientError
 from registry.store.artifacts_local import LocalArtifacts
 from registry.store.base import ArtifactStore
 from serving.doors.grpc import GrpcDoor, GrpcServer
 from serving.doors.requests import new_request_id
 from serving.doors.rest import rest_server
 from serving.engine.tensors import from_lists, to_lists
+from serving.engine.urgency import Urgency
 from serving.engine.watchdog import Watchdog
 from serving.engine.worker import Worker
 from serving.logs import write_logs
@@ -75,13 +76,23 @@ class EngineService:
         self._worker.guard.close()
 
     @bentoml.api
-    async def predict(self, model: str, inputs: dict[str, list[Any]], version: int | None = None) -> dict[str, Any]:
-        """Compute a model's outputs from nested lists by input name, on a version or on what is live."""
+    async def predict(
+        self,
+        model: str,
+        inputs: dict[str, list[Any]],
+        version: int | None = None,
+        parameters: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Compute a model's outputs from nested lists by input name, on a version or on what is live.
+
+        ``parameters`` may hold ``priority`` and ``timeout`` (microseconds), as those of the protocol's requests.
+        """
         request_id = new_request_id()
         try:
             slot = self._worker.engine.route(model, version, request_id)
-            arrays = from_lists(slot.plan, inputs)
-            answer = await self._worker.engine.infer(slot, request_id, arrays)
+            urgency = Urgency.of(parameters or {})
+            arrays = from_lists(slot.plan, inputs, finite=slot.finite_only)
+            answer = await self._worker.engine.infer(slot, request_id, arrays, urgency)
             outputs = to_lists(slot.plan, answer.outputs)
         except BurnishError as error:
             raise _bento_error(error) from error
@@ -109,6 +120,8 @@ def _bento_error(error: BurnishError) -> bentoml.exceptions.BentoMLException:
         return bentoml.exceptions.NotFound(str(error))
     if isinstance(error, QueueFull):
         return bentoml.exceptions.BentoMLException(str(error), error_code=HTTPStatus.TOO_MANY_REQUESTS)
+    if isinstance(error, DeadlineExceeded):
+        return bentoml.exceptions.BentoMLException(str(error), error_code=HTTPStatus.GATEWAY_TIMEOUT)
     if isinstance(error, TransientError):
         return bentoml.exceptions.ServiceUnavailable(str(error))
     return bentoml.exceptions.InternalServerError(str(error))

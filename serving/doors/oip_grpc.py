@@ -8,7 +8,7 @@ from registry.records.model import TensorSpec
 from serving.doors.protocol import open_inference_pb2 as pb
 from serving.engine.infer import Answer
 from serving.engine.live import LiveModel
-from serving.engine.oip import refuse_parameters
+from serving.engine.oip import pick_outputs, refuse_parameters
 from serving.engine.repository import VersionStatistics
 from serving.engine.statistics import Duration
 from serving.engine.tensors import SignaturePlan, TensorPlan, check_names, check_rows, from_bytes, to_array, to_bytes
@@ -62,15 +62,8 @@ def wanted_outputs(request: Any, plan: SignaturePlan) -> tuple[TensorPlan, ...]:
     if not request.outputs:
         return plan.outputs
     asked = request.outputs[:]
-    names = [tensor.name for tensor in asked]
     _refuse_parameters(asked, "outputs")
-    known = {tensor.name: tensor for tensor in plan.outputs}
-    for position, name in enumerate(names):
-        if name not in known:
-            raise InputError(f"outputs[{position}].name: expected one of {list(known)}, got {name!r:.80}")
-        if name in names[:position]:
-            raise InputError(f"outputs[{position}].name: {name!r} is asked for twice")
-    return tuple(known[name] for name in names)
+    return pick_outputs(plan, [tensor.name for tensor in asked])
 
 
 def parameters(request: Any) -> dict[str, object]:  # noqa: ANN401

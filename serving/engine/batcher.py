@@ -190,6 +190,7 @@ class Batcher:
         try:
             async with self._threads.turn(self._share):
                 batch = self._queue.take(self._learned.rows(self._objective_seconds), together=self._limits.together)
+                self._count_waits(batch)
                 done = not batch or await self._run(batch, asked_ns)
             if not done:
                 await self._run_one_by_one(batch)
@@ -197,6 +198,13 @@ class Batcher:
         finally:
             for waiting in batch:
                 waiting.future.cancel()
+
+    def _count_waits(self, batch: list[Waiting]) -> None:
+        """Count how long each waited for its first run; one that is run again, alone, has waited but once."""
+        now = time.perf_counter_ns()
+        for waiting in batch:
+            waiting.timing.queue_ns = now - waiting.since_ns
+            self._statistics.queue.add(waiting.timing.queue_ns)
 
     async def _run_one_by_one(self, batch: list[Waiting]) -> None:
         """Run the requests of a batch that failed alone, so that the one to blame harms no other."""
@@ -213,9 +221,6 @@ class Batcher:
         learning = self._objective_seconds is not None
         if learning:
             self._free_ns = asked_ns + int(1e9 * self._learned.seconds(rows, rows))
-        for waiting in batch:
-            waiting.timing.queue_ns = start - waiting.since_ns
-            self._statistics.queue.add(waiting.timing.queue_ns)
         try:
             if rows <= self._limits.inline_rows:
                 outputs = self._contain(self._compute, batch)

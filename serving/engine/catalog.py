@@ -22,6 +22,8 @@ RESCAN_SECONDS = 2.0
 RESCAN_SHARE = 0.01
 """... but a folder of many files less often, so that it takes no more than this share of the time."""
 
+_WATCH_ERRORS = (OSError, RuntimeError, ExceptionGroup)
+"""What ends a watch: the system's errors, the library's own, and either in the group of the task that waited."""
 _CHUNK_BYTES = 2**16
 _log = logging.getLogger(__name__)
 _FileStamp = tuple[int, int, int]
@@ -130,7 +132,7 @@ class Catalog:
                     else:
                         models = {name.stem for _, path in seen if _is_entry(name := Path(path))}
                         yield await asyncio.to_thread(self.look, models) if models else CatalogChange()
-            except OSError as error:
+            except _WATCH_ERRORS as error:
                 _log.warning("cannot watch %s, reading it every %s s: %s", self._folder, RESCAN_SECONDS, error)
                 yield await asyncio.to_thread(self.scan)
                 await asyncio.sleep(RESCAN_SECONDS)

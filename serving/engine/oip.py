@@ -119,20 +119,29 @@ def wanted_outputs(request: InferRequest, plan: SignaturePlan) -> tuple[WantedOu
     all_binary = _flag(request.parameters, "binary_data_output", default=False)
     if request.outputs is None:
         return tuple(WantedOutput(tensor, all_binary) for tensor in plan.outputs)
+    picked = pick_outputs(plan, [tensor["name"] for tensor in request.outputs])
+    return tuple(
+        WantedOutput(
+            tensor,
+            _flag(asked.get("parameters") or {}, "binary_data", default=all_binary, where=f"outputs[{position}]."),
+        )
+        for position, (tensor, asked) in enumerate(zip(picked, request.outputs, strict=True))
+    )
+
+
+def pick_outputs(plan: SignaturePlan, names: list[str]) -> tuple[TensorPlan, ...]:
+    """Return the outputs that are asked for, in that order.
+
+    Raises:
+        InputError: one is unknown or asked for twice.
+    """
     known = {tensor.name: tensor for tensor in plan.outputs}
-    names = [tensor["name"] for tensor in request.outputs]
     for position, name in enumerate(names):
         if name not in known:
             raise InputError(f"outputs[{position}].name: expected one of {list(known)}, got {name!r:.80}")
         if name in names[:position]:
             raise InputError(f"outputs[{position}].name: {name!r} is asked for twice")
-    return tuple(
-        WantedOutput(
-            known[name],
-            _flag(asked.get("parameters") or {}, "binary_data", default=all_binary, where=f"outputs[{position}]."),
-        )
-        for position, (name, asked) in enumerate(zip(names, request.outputs, strict=True))
-    )
+    return tuple(known[name] for name in names)
 
 
 def encode_answer(answer: Answer, wanted: tuple[WantedOutput, ...], given_id: str | None) -> EncodedAnswer:

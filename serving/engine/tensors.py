@@ -203,8 +203,8 @@ def check_rows(plan: SignaturePlan, inputs: Arrays) -> None:
         raise InputError(f"inputs: every input needs the same number of samples on axis 0, got {sizes}")
 
 
-def from_lists(plan: SignaturePlan, values: dict[str, list[Any]]) -> Arrays:
-    """Build all inputs from nested lists by name, the shapes taken from the nesting.
+def from_lists(plan: SignaturePlan, values: dict[str, list[Any]], *, finite: bool = True) -> Arrays:
+    """Build all inputs from nested lists by name, the shapes taken from the nesting; ``finite`` refuses NaN.
 
     Raises:
         InputError: an input is missing, unknown or does not fit.
@@ -213,7 +213,8 @@ def from_lists(plan: SignaturePlan, values: dict[str, list[Any]]) -> Arrays:
     inputs: Arrays = {}
     for tensor in plan.inputs:
         data = values[tensor.name]
-        inputs[tensor.name] = to_array(tensor, _nesting(data, len(tensor.shape)), data, f"inputs.{tensor.name}")
+        shape = _nesting(data, len(tensor.shape))
+        inputs[tensor.name] = to_array(tensor, shape, data, f"inputs.{tensor.name}", finite=finite)
     check_rows(plan, inputs)
     return inputs
 

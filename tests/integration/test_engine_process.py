@@ -152,6 +152,9 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     process.wait(30)
 
 
+HURRIED = (({"parameters": {"timeout": "soon"}}, 400), ({"parameters": {"priority": -1}}, 400))
+
+
 def test_every_door_and_the_bento_endpoint_answer_alike(engine: Engine) -> None:
     for door in engine.doors:
         for model, number in (("m", 1), ("other", 3)):
@@ -163,7 +166,7 @@ def test_every_door_and_the_bento_endpoint_answer_alike(engine: Engine) -> None:
     reply = httpx.post(f"{engine.bento}/predict", json=asked).json()
     assert (reply["version"], reply["outputs"]) == (3, {"y": [[3, 6]]})
     assert httpx.post(f"{engine.bento}/predict", json={**asked, "version": 2}).json()["outputs"] == {"y": [[2, 4]]}
-    for wrong, status in (({"inputs": {"x": [[1]]}}, 400), ({"version": 9}, 404), ({"model": "nobody"}, 404)):
+    for wrong, status in (({"inputs": {"x": [[1]]}}, 400), ({"version": 9}, 404), ({"model": "nobody"}, 404), *HURRIED):
         assert httpx.post(f"{engine.bento}/predict", json={**asked, **wrong}).status_code == status
 
 

@@ -2,6 +2,8 @@
 
 # mypy: disable-error-code="no-untyped-call"
 
+import json
+import math
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -157,12 +159,14 @@ def test_a_full_queue_turns_away_and_says_when_to_come_again(engine: PolicyEngin
 def test_a_request_that_takes_longer_than_it_is_worth_is_answered_so(engine: PolicyEngine) -> None:
     before = engine.metric("nv_inference_request_failure", 'model="slow"')
     late = engine.ask("slow", timeout=1000)
+    asked = {"model": "slow", "inputs": {"x": [[1] * WIDTH]}, "parameters": {"timeout": 1000}}
+    assert httpx.post(f"{engine.at.bento}/predict", json=asked).status_code == 504
     assert late.status_code == 504, late.text
     assert "the time of the request" in late.json()["error"]
     with pytest.raises(InferenceServerException) as error:
         engine.ask_grpc("slow", np.ones((1, WIDTH), np.float32), timeout=1000)
     assert error.value.status() == "StatusCode.DEADLINE_EXCEEDED"
-    assert engine.metric("nv_inference_request_failure", 'model="slow"') == before + 2
+    assert engine.metric("nv_inference_request_failure", 'model="slow"') == before + 3
     assert engine.ask("slow", timeout=60_000_000).status_code == 200
 
 
@@ -215,8 +219,13 @@ def test_nan_is_refused_until_the_policy_lets_it_pass(engine: PolicyEngine) -> N
             assert (error.status(), "not a finite number" in error.message()) == ("StatusCode.INVALID_ARGUMENT", True)
             return True
 
+    def endpoint_refuses() -> bool:
+        content = json.dumps({"model": "answers", "inputs": {"x": [[math.nan] * WIDTH]}})
+        headers = {"content-type": "application/json"}
+        return httpx.post(f"{engine.at.bento}/predict", content=content, headers=headers).status_code == 400
+
     found = []
     for generation, policy in ((6, NonFinite.REFUSE), (7, NonFinite.PASS), (8, NonFinite.REFUSE)):
         engine.publish("answers", generation, non_finite=policy)
-        found.append(refused())
-    assert found == [True, False, True]
+        found += [refused(), endpoint_refuses()]
+    assert found == [True, True, False, False, True, True]

@@ -213,6 +213,7 @@ def test_a_poisoned_request_harms_no_other_of_its_batch(threads: RunThreads) -> 
         assert isinstance(found[1], CandidateError)
         assert [answer["y"][0, 0] for answer in (found[0], found[2]) if isinstance(answer, dict)] == [1, 3]
         assert {size: batch.count for size, batch in statistics.batches.items()} == {1: 2}
+        assert statistics.queue.count == 3, "who runs again alone has waited but once"
 
     run(work())
 

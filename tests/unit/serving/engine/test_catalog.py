@@ -3,12 +3,14 @@
 import asyncio
 import os
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from registry.errors import InputError
 from registry.records.release import CatalogEntry
+from serving.engine import catalog as catalog_module
 from serving.engine.catalog import Catalog, CatalogChange, read_entry, write_entry
 from tests.unit.serving.engine.doubles import WAIT_SECONDS, entry, run, served
 
@@ -143,6 +145,33 @@ def test_changes_are_followed(tmp_path: Path) -> None:
             assert await asyncio.wait_for(waiting, WAIT_SECONDS) == (written,)
 
     run(work())
+
+
+@pytest.mark.parametrize("ended", [RuntimeError("the watch is over"), ExceptionGroup("waiting", [OSError("gone")])])
+def test_a_watch_that_ends_is_said_and_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ended: Exception
+) -> None:
+    written = entry(1, None, [])
+    watches = 0
+
+    async def watch(folder: Path, **_: object) -> AsyncIterator[set[tuple[int, str]]]:
+        nonlocal watches
+        watches += 1
+        if watches == 1:
+            raise ended
+        write_entry(folder, written)
+        yield {(1, str(folder / "m.json"))}
+
+    monkeypatch.setattr(catalog_module, "awatch", watch)
+    monkeypatch.setattr(catalog_module, "RESCAN_SECONDS", 0.0)
+
+    async def work() -> None:
+        changes = Catalog(tmp_path).follow()
+        assert await anext(changes) == CatalogChange(), "read once without a watch"
+        assert (await anext(changes)).entries == (written,)
+
+    run(work())
+    assert f"cannot watch {tmp_path}" in caplog.text
 
 
 def test_a_look_reads_the_files_that_were_named_and_no_others(tmp_path: Path) -> None:
