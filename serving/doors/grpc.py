@@ -167,13 +167,10 @@ class GrpcDoor:
 
     async def _model_statistics(self, request: Any, *_: Any) -> pb.ModelStatisticsResponse:  # noqa: ANN401
         found = self._worker.repository.statistics(request.name or None, _version(request))
-        return oip_grpc.encode_statistics(found)
+        return await oip_grpc.encode_statistics(found)
 
     async def _repository_index(self, request: Any, *_: Any) -> pb.RepositoryIndexResponse:  # noqa: ANN401
-        response = pb.RepositoryIndexResponse()
-        for entry in self._worker.repository.index(ready=request.ready):
-            response.models.add(name=entry.model, version=str(entry.version), state=entry.state, reason=entry.reason)
-        return response
+        return await oip_grpc.encode_index(self._worker.repository.index(ready=request.ready))
 
     async def _repository_load(self, request: Any, *_: Any) -> pb.RepositoryModelLoadResponse:  # noqa: ANN401
         refuse_override(request.parameters)

@@ -9,7 +9,8 @@ from serving.doors.protocol import open_inference_pb2 as pb
 from serving.engine.infer import Answer
 from serving.engine.live import LiveModel
 from serving.engine.oip import pick_outputs, refuse_parameters
-from serving.engine.repository import VersionStatistics
+from serving.engine.repository import IndexEntry, VersionStatistics
+from serving.engine.slices import in_slices
 from serving.engine.statistics import Duration
 from serving.engine.tensors import SignaturePlan, TensorPlan, check_names, check_rows, from_bytes, to_array, to_bytes
 from serving.runtime import Array, Arrays
@@ -105,30 +106,44 @@ def encode_model(live: LiveModel, version: int) -> pb.ModelMetadataResponse:
     )
 
 
-def encode_statistics(all_: Iterable[VersionStatistics]) -> pb.ModelStatisticsResponse:
+async def encode_index(entries: Iterable[IndexEntry]) -> pb.RepositoryIndexResponse:
+    """Write the list of versions."""
+    response = pb.RepositoryIndexResponse()
+    async for some in in_slices(entries):
+        for entry in some:
+            response.models.add(name=entry.model, version=str(entry.version), state=entry.state, reason=entry.reason)
+    return response
+
+
+async def encode_statistics(all_: Iterable[VersionStatistics]) -> pb.ModelStatisticsResponse:
     """Write counters; the time to read inputs and to write outputs is not told apart and stays 0."""
     response = pb.ModelStatisticsResponse()
-    for model, version, counted in all_:
-        response.model_stats.add(
-            name=model,
-            version=str(version),
-            last_inference=counted.last_inference_ms,
-            inference_count=counted.inferences,
-            execution_count=counted.executions,
-            inference_stats=pb.InferStatistics(
-                success=_duration(counted.success),
-                fail=_duration(counted.fail),
-                queue=_duration(counted.queue),
-                compute_infer=_duration(counted.compute),
-                cache_hit=_duration(counted.cache_hit),
-                cache_miss=_duration(counted.cache_miss),
-            ),
-            batch_stats=[
-                pb.InferBatchStatistics(batch_size=size, compute_infer=_duration(batch))
-                for size, batch in sorted(counted.batches.items())
-            ],
-        )
+    async for some in in_slices(all_):
+        response.model_stats.extend(map(_statistics, some))
     return response
+
+
+def _statistics(one: VersionStatistics) -> pb.ModelStatistics:
+    counted = one.statistics
+    return pb.ModelStatistics(
+        name=one.model,
+        version=str(one.version),
+        last_inference=counted.last_inference_ms,
+        inference_count=counted.inferences,
+        execution_count=counted.executions,
+        inference_stats=pb.InferStatistics(
+            success=_duration(counted.success),
+            fail=_duration(counted.fail),
+            queue=_duration(counted.queue),
+            compute_infer=_duration(counted.compute),
+            cache_hit=_duration(counted.cache_hit),
+            cache_miss=_duration(counted.cache_miss),
+        ),
+        batch_stats=[
+            pb.InferBatchStatistics(batch_size=size, compute_infer=_duration(batch))
+            for size, batch in sorted(counted.batches.items())
+        ],
+    )
 
 
 def _refuse_parameters(tensors: Iterable[Any], where: str) -> None:

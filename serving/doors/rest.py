@@ -27,6 +27,7 @@ from serving.engine.oip import (
     wanted_outputs,
 )
 from serving.engine.oip_repository import check_load, check_unload, encode_index, encode_statistics, parse_index
+from serving.engine.slices import json_object
 from serving.engine.slot import Slot
 from serving.engine.tensors import WantedOutput
 from serving.engine.urgency import ROUTINE, Urgency
@@ -151,30 +152,41 @@ class RestDoor:
                 return self._repository(rest, http, headers)
             case ["burnish", *rest]:
                 _allow(http, "GET")
-                return _reply(200, self._worker_state(rest, http.path), headers)
+                return self._worker_state(rest, headers, http.path)
             case ["metrics"]:
                 _allow(http, "GET")
                 return self._tell_metrics(headers)
         raise Refused(404, f"there is nothing at {http.path}")
 
-    def _worker_state(self, rest: list[str], path: str) -> dict[str, Any]:
+    def _worker_state(self, rest: list[str], headers: RequestHeaders, path: str) -> Reply | Coroutine[Any, Any, Reply]:
         match rest:
             case ["catalog"]:
-                return self._worker.status()
+                return self._listed(self._catalog(), headers)
             case ["catalog", model]:
-                return self._worker.model_status(model)
+                return _reply(200, self._worker.model_status(model), headers)
             case ["resident"]:
-                return self._worker.resident()
+                return _reply(200, self._worker.resident(), headers)
         raise Refused(404, f"there is nothing at {path}")
+
+    async def _catalog(self) -> bytes:
+        models = await json_object(self._worker.model_statuses())
+        return orjson.dumps({**self._worker.status(), "models": orjson.Fragment(models)})
+
+    async def _listed(self, body: Coroutine[Any, Any, bytes], headers: RequestHeaders) -> Reply:
+        """Answer with a list that is made a slice at a time."""
+        try:
+            return Reply(200, await body, [JSON, headers.id_header])
+        except BurnishError as error:
+            return self._failed(error, headers)
 
     async def _tell_metrics(self, headers: RequestHeaders) -> Reply:
         return Reply(200, await self._metrics.render(), [(b"content-type", CONTENT_TYPE), headers.id_header])
 
-    def _model_state(self, rest: list[str], headers: RequestHeaders, path: str) -> Reply:
+    def _model_state(self, rest: list[str], headers: RequestHeaders, path: str) -> Reply | Coroutine[Any, Any, Reply]:
         repository = self._worker.repository
         match rest:
             case ["stats"]:
-                return Reply(200, encode_statistics(repository.statistics(None, None)), [JSON, headers.id_header])
+                return self._listed(encode_statistics(repository.statistics(None, None)), headers)
             case [model, *what]:
                 version = None
             case _:
@@ -185,7 +197,7 @@ class RestDoor:
             ready = repository.ready(model, version)
             return _reply(200 if ready else 503, {"name": model, "ready": ready}, headers)
         if what == ["stats"]:
-            return Reply(200, encode_statistics(repository.statistics(model, version)), [JSON, headers.id_header])
+            return self._listed(encode_statistics(repository.statistics(model, version)), headers)
         if what == []:
             return Reply(200, encode_model(*repository.version(model, version)), [JSON, headers.id_header])
         raise Refused(404, f"there is nothing at {path}")
@@ -196,9 +208,7 @@ class RestDoor:
         repository = self._worker.repository
         match rest:
             case ["index"]:
-                return Reply(
-                    200, encode_index(repository.index(ready=parse_index(http.body))), [JSON, headers.id_header]
-                )
+                return self._listed(encode_index(repository.index(ready=parse_index(http.body))), headers)
             case ["models", model, "load"]:
                 check_load(http.body)
                 return self._load(model, headers)

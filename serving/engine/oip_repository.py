@@ -11,6 +11,7 @@ import orjson
 
 from registry.errors import InputError
 from serving.engine.repository import IndexEntry, VersionStatistics
+from serving.engine.slices import json_list
 from serving.engine.statistics import Duration
 
 
@@ -74,19 +75,17 @@ def _object(body: bytes) -> dict[str, Any]:
     return document
 
 
-def encode_index(entries: Iterable[IndexEntry]) -> bytes:
+async def encode_index(entries: Iterable[IndexEntry]) -> bytes:
     """Write the list of versions."""
-    return orjson.dumps(
-        [
-            {"name": entry.model, "version": str(entry.version), "state": entry.state, "reason": entry.reason}
-            for entry in entries
-        ]
+    return await json_list(
+        {"name": entry.model, "version": str(entry.version), "state": entry.state, "reason": entry.reason}
+        for entry in entries
     )
 
 
-def encode_statistics(all_: Iterable[VersionStatistics]) -> bytes:
+async def encode_statistics(all_: Iterable[VersionStatistics]) -> bytes:
     """Write counters; the time to read inputs and to write outputs is not told apart and stays 0."""
-    return orjson.dumps({"model_stats": [_statistics(one) for one in all_]})
+    return b'{"model_stats":%s}' % await json_list(map(_statistics, all_))
 
 
 def _statistics(one: VersionStatistics) -> dict[str, object]:

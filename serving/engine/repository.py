@@ -37,14 +37,12 @@ class Repository:
         self._live = live
         self._residency = residency
 
-    def index(self, *, ready: bool = False) -> list[IndexEntry]:
-        """Return every version, or only those that can answer. A version that is not loaded is when it is asked."""
-        found = [
-            IndexEntry(name, number, UNAVAILABLE if slot.failure else READY, slot.failure or "")
-            for name, live in sorted(self._live.models.items())
-            for number, slot in sorted(live.slots.items())
-        ]
-        return [entry for entry in found if entry.state == READY] if ready else found
+    def index(self, *, ready: bool = False) -> Iterator[IndexEntry]:
+        """Yield every version, or only those that can answer. A version that is not loaded is when it is asked."""
+        for name, live in self._models():
+            for number, slot in sorted(live.slots.items()):
+                if not (ready and slot.failure):
+                    yield IndexEntry(name, number, UNAVAILABLE if slot.failure else READY, slot.failure or "")
 
     def version(self, model: str, version: int | None) -> tuple[LiveModel, int]:
         """Return a model and the version meant: the one asked for, else the champion, else the newest.
@@ -78,11 +76,15 @@ class Repository:
             ModelNotFound: there is no such model or version.
             TransientError: the model is known but none of its entries could be taken yet.
         """
-        for name in sorted(self._live.models) if model is None else (model,):
-            live = self._live.model(name)
+        for name, live in self._models() if model is None else ((model, self._live.model(model)),):
             numbers = sorted(live.slots) if version is None else (self.version(name, version)[1],)
             for number in numbers:
                 yield VersionStatistics(name, number, live.slots[number].statistics)
+
+    def _models(self) -> Iterator[tuple[str, LiveModel]]:
+        """Yield every model as it is when the first one is asked for, by name."""
+        models = dict(self._live.models)
+        return ((name, models[name]) for name in sorted(models))
 
     async def load(self, model: str) -> None:
         """Load what the model's split sends traffic to.

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,13 +125,17 @@ class Worker:
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
 
+    def model_statuses(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield what this worker serves of each model that it knows when the first one is asked for."""
+        for name in self.live.models.keys() | self.live.refusals.keys():
+            if name in self.live.models or name in self.live.refusals:
+                yield name, self._model_status(name)
+
     def status(self) -> dict[str, Any]:
-        """What this worker serves."""
-        models = {name: self._model_status(name) for name in self.live.models.keys() | self.live.refusals.keys()}
+        """What this worker does, beside the models that it serves."""
         return {
             "worker": self.identity.index,
             "pid": self.identity.pid,
-            "models": models,
             "broken": dict(self.catalog.broken),
             "capture": {"written": self.capture.written, "dropped": self.capture.dropped},
             "shadow": self._shadow(),

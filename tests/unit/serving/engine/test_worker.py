@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,10 @@ async def open_worker(world: FakeWorld, folder: Path) -> AsyncIterator[Worker]:
         await worker.stop()
 
 
+def models_of(worker: Worker) -> dict[str, dict[str, Any]]:
+    return dict(worker.model_statuses())
+
+
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> FakeWorld:
     world = FakeWorld().install(monkeypatch)
@@ -46,16 +51,15 @@ def test_a_promotion_and_a_broken_file_show_in_the_status(world: FakeWorld, tmp_
 
     async def work() -> None:
         async with open_worker(world, tmp_path) as worker:
-            status = worker.status()
-            assert status["models"] == {"m": {"generation": 1, "champion": 1, "versions": [1, 2], "error": None}}
-            assert (status["worker"], status["broken"]) == (1, {})
+            assert models_of(worker) == {"m": {"generation": 1, "champion": 1, "versions": [1, 2], "error": None}}
+            assert (worker.status()["worker"], worker.status()["broken"]) == (1, {})
             write_entry(catalog, entry(2, {2: 100}, VERSIONS))
-            await until(lambda: worker.status()["models"]["m"]["generation"] == 2)
+            await until(lambda: models_of(worker)["m"]["generation"] == 2)
             (catalog / "m.json").write_text("{")
             await until(lambda: "m" in worker.status()["broken"])
-            assert worker.status()["models"]["m"]["champion"] == 2
+            assert models_of(worker)["m"]["champion"] == 2
             (catalog / "m.json").unlink()
-            await until(lambda: worker.status()["models"] == {})
+            await until(lambda: models_of(worker) == {})
 
     run(work())
 
@@ -69,7 +73,7 @@ def test_a_version_that_cannot_be_loaded_shows_in_the_status(world: FakeWorld, t
             write_entry(tmp_path / "catalog", entry(2, {2: 100}, VERSIONS))
             write_entry(tmp_path / "catalog", entry(1, {2: 100}, VERSIONS, "new"))
             await until(lambda: len(worker.live.refusals) == 2)
-            models = worker.status()["models"]
+            models = models_of(worker)
             assert (models["m"]["generation"], models["m"]["champion"]) == (1, 1)
             assert "m version 2 cannot be loaded" in models["m"]["error"]
             assert (models["new"]["generation"], models["new"]["champion"], models["new"]["versions"]) == (0, None, [])
@@ -96,7 +100,7 @@ def test_one_models_status_and_what_is_resident_need_no_list_of_all(world: FakeW
 
     async def work() -> None:
         async with open_worker(world, tmp_path) as worker:
-            assert worker.model_status("m") == worker.status()["models"]["m"]
+            assert worker.model_status("m") == models_of(worker)["m"]
             with pytest.raises(ModelNotFound, match="there is no model other"):
                 worker.model_status("other")
             slot = worker.engine.route("m", None, "unit")
@@ -148,7 +152,7 @@ def test_answers_in_the_cache_are_memory_in_use_until_the_model_has_none(world: 
             await worker.engine.infer(slot, "id", {"x": np.ones((1, 2), np.float32)})
             assert worker.live.cached_bytes > 0
             write_entry(tmp_path / "catalog", entry(2, {1: 100}, VERSIONS))
-            await until(lambda: worker.status()["models"]["m"]["generation"] == 2)
+            await until(lambda: models_of(worker)["m"]["generation"] == 2)
             assert worker.live.cached_bytes == 0
 
     run(work())
