@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError
 
 from registry.errors import InputError, TransientError
 from registry.file_lock import file_lock
@@ -87,6 +88,16 @@ class Database:
     def _migration_lock(self) -> AbstractContextManager[None]:
         """Changing a SQLite file to WAL needs it alone and ignores the busy timeout, hence a lock beside the file."""
         return file_lock(Path(f"{self.engine.url.database}.lock")) if self.sqlite else nullcontext()
+
+
+def insert_if_absent(connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> bool:
+    """Insert a row; False, with nothing changed, if its key is taken."""
+    try:
+        with connection.begin_nested():
+            connection.execute(sa.insert(table).values(row))
+    except IntegrityError:
+        return False
+    return True
 
 
 def _engine(url: str) -> sa.Engine:

@@ -1,15 +1,17 @@
 """The release ledger: the one truth of what serves, with its history."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 
 from registry.errors import ModelNotFound, RegistryError
 from registry.ledger import routes
-from registry.ledger.database import Database
+from registry.ledger.api_keys import ApiKeys
+from registry.ledger.audit import Audit
+from registry.ledger.database import Database, insert_if_absent
 from registry.ledger.tables import DRIFT_REPORTS, FEEDBACK, OPTIMIZATIONS, SERVED_VERSIONS
+from registry.ledger.tenants import Tenants, note_owner
+from registry.ledger.usage import Usage
 from registry.records.model import ServedVersion
 from registry.records.observation import DriftReport
 from registry.records.release import (
@@ -21,10 +23,13 @@ from registry.records.release import (
     ServingPolicy,
     Shadow,
 )
+from registry.records.tenant import split_name
 
 
 class Ledger:
     """Routes, release history, admitted versions, optimizations, feedback and drift reports in one database.
+
+    Beside them, in attributes of their own: tenants, their keys, the audit, usage.
 
     Any number of threads, processes and (on Postgres) hosts may use it at once.
     """
@@ -36,6 +41,10 @@ class Ledger:
             InputError: the URL cannot be used.
         """
         self._database = Database(url)
+        self.tenants = Tenants(self._database)
+        self.keys = ApiKeys(self._database)
+        self.audit = Audit(self._database)
+        self.usage = Usage(self._database)
 
     def migrate(self) -> None:
         """Make or upgrade the tables; safe when several processes start at once.
@@ -62,7 +71,8 @@ class Ledger:
             "admitted_at": datetime.now(UTC),
         }
         with self._database.write() as connection:
-            if _insert_if_absent(connection, SERVED_VERSIONS, row):
+            if insert_if_absent(connection, SERVED_VERSIONS, row):
+                note_owner(connection, split_name(model)[0], served.artifact.sha256, served.artifact.size_bytes)
                 return
             known = next(entry for entry in _served(connection, model) if entry.version == served.version)
         if known != served:
@@ -177,7 +187,7 @@ class Ledger:
             "record": status.model_dump_json(),
         }
         with self._database.write() as connection:
-            if not _insert_if_absent(connection, OPTIMIZATIONS, row):
+            if not insert_if_absent(connection, OPTIMIZATIONS, row):
                 connection.execute(sa.update(OPTIMIZATIONS).where(OPTIMIZATIONS.c.id == status.id).values(row))
 
     def optimization(self, optimization_id: str) -> OptimizationStatus:
@@ -212,7 +222,7 @@ class Ledger:
         with self._database.write() as connection:
             if not _served(connection, feedback.model):
                 raise ModelNotFound(f"there is no model {feedback.model!r} in the ledger")
-            if not _insert_if_absent(connection, FEEDBACK, row):
+            if not insert_if_absent(connection, FEEDBACK, row):
                 connection.execute(sa.update(FEEDBACK).where(same).values(row))
 
     def feedback(self, model: str) -> tuple[Feedback, ...]:
@@ -238,7 +248,7 @@ class Ledger:
         """Keep a drift report; one of the same model and moment is kept once."""
         row = {"model": report.model, "created_at": report.created_at, "record": report.model_dump_json()}
         with self._database.write() as connection:
-            _insert_if_absent(connection, DRIFT_REPORTS, row)
+            insert_if_absent(connection, DRIFT_REPORTS, row)
 
     def drift_reports(self, model: str) -> tuple[DriftReport, ...]:
         """Return all drift reports of a model, oldest first."""
@@ -254,13 +264,3 @@ def _served(connection: sa.Connection, model: str) -> tuple[ServedVersion, ...]:
         sa.select(SERVED_VERSIONS.c.record).where(SERVED_VERSIONS.c.model == model).order_by(SERVED_VERSIONS.c.version)
     )
     return tuple(ServedVersion.model_validate_json(text) for text in connection.execute(query).scalars())
-
-
-def _insert_if_absent(connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> bool:
-    """Insert a row; False, with nothing changed, if its key is taken."""
-    try:
-        with connection.begin_nested():
-            connection.execute(sa.insert(table).values(row))
-    except IntegrityError:
-        return False
-    return True

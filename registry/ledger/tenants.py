@@ -1,0 +1,152 @@
+"""Tenants in the ledger, what they own, and how much of it there is."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from registry.errors import InputError, ModelNotFound
+from registry.ledger.database import Database, insert_if_absent
+from registry.ledger.tables import API_KEYS, ARTIFACT_OWNERS, AUDIT, SERVED_VERSIONS, TENANTS, USAGE
+from registry.records.tenant import DEFAULT_TENANT, Quotas, Tenant, TenantState
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What counts against a tenant's quotas."""
+
+    models: int
+    versions: int
+    stored_bytes: int
+
+
+class Tenants:
+    """All tenants of one ledger."""
+
+    def __init__(self, database: Database) -> None:
+        """Use a ledger's database."""
+        self._database = database
+
+    def add(self, name: str, quotas: Quotas) -> Tenant:
+        """Make a tenant.
+
+        Raises:
+            InputError: there is one of this name, or there was one whose audit or usage is kept.
+        """
+        tenant = Tenant(name=name, quotas=quotas, made_at=datetime.now(UTC))
+        row = tenant.model_dump() | {"quotas": quotas.model_dump(mode="json"), "state": tenant.state.value}
+        with self._database.write() as connection:
+            if not insert_if_absent(connection, TENANTS, row):
+                raise InputError(f"there is a tenant {name!r} already")
+            if _was_seen(connection, name):
+                raise InputError(f"a tenant {name!r} existed before, its audit and usage are kept; take another name")
+        return tenant
+
+    def get(self, name: str) -> Tenant:
+        """Return one tenant.
+
+        Raises:
+            ModelNotFound: there is none of this name.
+        """
+        with self._database.read() as connection:
+            row = connection.execute(sa.select(TENANTS).where(TENANTS.c.name == name)).one_or_none()
+        if row is None:
+            raise ModelNotFound(_no_tenant(name))
+        return Tenant.model_validate(dict(row._mapping))
+
+    def all(self) -> tuple[Tenant, ...]:
+        """Return every tenant, by name."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(TENANTS).order_by(TENANTS.c.name)).all()
+        return tuple(Tenant.model_validate(dict(row._mapping)) for row in rows)
+
+    def set_quotas(self, name: str, quotas: Quotas) -> Tenant:
+        """Bound a tenant by other quotas; what it has beyond them stays, and nothing is added to it.
+
+        Raises:
+            ModelNotFound: there is no such tenant.
+        """
+        return self._update(name, quotas=quotas.model_dump(mode="json"))
+
+    def set_state(self, name: str, state: TenantState) -> Tenant:
+        """Say whether the gateway lets a tenant's requests through.
+
+        Raises:
+            ModelNotFound: there is no such tenant.
+        """
+        return self._update(name, state=state.value)
+
+    def remove(self, name: str) -> None:
+        """Remove a tenant with its keys.
+
+        Raises:
+            ModelNotFound: there is no such tenant.
+            InputError: it has models, or it is the tenant that always exists.
+        """
+        if name == DEFAULT_TENANT:
+            raise InputError(f"the tenant {DEFAULT_TENANT!r} always exists")
+        with self._database.write() as connection:
+            held = _holdings(connection, name)
+            if held.models:
+                raise InputError(f"the tenant {name!r} has {held.models} models; block it and revoke its keys instead")
+            connection.execute(sa.delete(API_KEYS).where(API_KEYS.c.tenant == name))
+            connection.execute(sa.delete(ARTIFACT_OWNERS).where(ARTIFACT_OWNERS.c.tenant == name))
+            if not connection.execute(sa.delete(TENANTS).where(TENANTS.c.name == name)).rowcount:
+                raise ModelNotFound(_no_tenant(name))
+
+    def own(self, tenant: str, sha256: str, size_bytes: int) -> None:
+        """Note that a tenant has brought an artifact; noting it again changes nothing."""
+        with self._database.write() as connection:
+            note_owner(connection, tenant, sha256, size_bytes)
+
+    def owns(self, tenant: str, sha256: str) -> bool:
+        """True if a tenant has brought this artifact, or a version of its is made of it."""
+        query = sa.select(ARTIFACT_OWNERS.c.tenant).where(
+            ARTIFACT_OWNERS.c.tenant == tenant, ARTIFACT_OWNERS.c.sha256 == sha256
+        )
+        with self._database.read() as connection:
+            return connection.execute(query).first() is not None
+
+    def holdings(self, tenant: str) -> Holdings:
+        """Return what a tenant has."""
+        with self._database.read() as connection:
+            return _holdings(connection, tenant)
+
+    def _update(self, name: str, **values: object) -> Tenant:
+        with self._database.write() as connection:
+            if not connection.execute(sa.update(TENANTS).where(TENANTS.c.name == name).values(values)).rowcount:
+                raise ModelNotFound(_no_tenant(name))
+        return self.get(name)
+
+
+def of_tenant(column: sa.Column[str], tenant: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a column of qualified names holds a tenant's."""
+    if tenant == DEFAULT_TENANT:
+        return ~column.contains(".", autoescape=True)
+    return column.startswith(f"{tenant}.", autoescape=True)
+
+
+def note_owner(connection: sa.Connection, tenant: str, sha256: str, size_bytes: int) -> None:
+    """Note, within a transaction, that an artifact counts for a tenant; noting it again changes nothing."""
+    row = {"tenant": tenant, "sha256": sha256, "size_bytes": size_bytes, "at": datetime.now(UTC)}
+    insert_if_absent(connection, ARTIFACT_OWNERS, row)
+
+
+def _holdings(connection: sa.Connection, tenant: str) -> Holdings:
+    served = sa.select(sa.func.count(sa.distinct(SERVED_VERSIONS.c.model)), sa.func.count()).where(
+        of_tenant(SERVED_VERSIONS.c.model, tenant)
+    )
+    stored = sa.select(sa.func.coalesce(sa.func.sum(ARTIFACT_OWNERS.c.size_bytes), 0)).where(
+        ARTIFACT_OWNERS.c.tenant == tenant
+    )
+    models, versions = connection.execute(served).one()
+    return Holdings(models, versions, int(connection.execute(stored).scalar_one()))
+
+
+def _was_seen(connection: sa.Connection, name: str) -> bool:
+    tables = (AUDIT, USAGE)
+    return any(connection.execute(sa.select(1).where(table.c.tenant == name).limit(1)).first() for table in tables)
+
+
+def _no_tenant(name: str) -> str:
+    return f"there is no tenant {name!r}; `burnish tenant list` shows those there are"

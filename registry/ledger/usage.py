@@ -1,0 +1,84 @@
+"""Usage in the ledger: what workers have counted since they were last read, by tenant, model and hour."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from registry.ledger.database import Database, insert_if_absent
+from registry.ledger.tables import USAGE, USAGE_READINGS
+from registry.records.tenant import ModelUsage, split_name
+
+COUNTERS = ("requests", "failed", "compute_ns", "received_bytes", "sent_bytes")
+_FORGOTTEN_AFTER = timedelta(days=7)
+"""A worker that has not been read for so long has ended: boots are never used again."""
+
+
+class Usage:
+    """The counters of all workers, added up."""
+
+    def __init__(self, database: Database) -> None:
+        """Use a ledger's database."""
+        self._database = database
+
+    def add_reading(self, boot: str, counted: Mapping[str, Mapping[str, int]]) -> None:
+        """Add what a worker has counted since its last reading to the hour that it is now.
+
+        Reading and adding are one transaction, so a reader that dies in between, or a second one, counts nothing twice.
+
+        Args:
+            boot: the worker process; a new one begins at zero.
+            counted: by qualified name, the counters since the process began.
+        """
+        now = datetime.now(UTC)
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        with self._database.write() as connection:
+            before = _last_reading(connection, boot)
+            if before == counted:
+                return
+            for name, counters in sorted(counted.items()):  # in one order, so that no two readers wait for each other
+                grown = {one: counters[one] - before.get(name, {}).get(one, 0) for one in COUNTERS}
+                if any(value > 0 for value in grown.values()):
+                    _add(connection, name, hour, grown)
+            values = {"counted": {name: dict(counters) for name, counters in counted.items()}, "at": now}
+            connection.execute(sa.update(USAGE_READINGS).where(USAGE_READINGS.c.boot == boot).values(values))
+            connection.execute(sa.delete(USAGE_READINGS).where(USAGE_READINGS.c.at < now - _FORGOTTEN_AFTER))
+
+    def of(
+        self, *, tenant: str | None, model: str | None = None, since: datetime, until: datetime
+    ) -> tuple[ModelUsage, ...]:
+        """Return the hours that begin in a span of time, oldest first.
+
+        Args:
+            tenant: whose; None: of all.
+            model: a model's name as its tenant knows it; None: of all.
+            since: the earliest hour.
+            until: hours that begin here or later are left out.
+        """
+        query = sa.select(USAGE).where(USAGE.c.hour >= since, USAGE.c.hour < until)
+        if tenant is not None:
+            query = query.where(USAGE.c.tenant == tenant)
+        if model is not None:
+            query = query.where(USAGE.c.model == model)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(USAGE.c.hour, USAGE.c.tenant, USAGE.c.model)).all()
+        return tuple(ModelUsage.model_validate(dict(row._mapping)) for row in rows)
+
+
+def _last_reading(connection: sa.Connection, boot: str) -> dict[str, dict[str, int]]:
+    """Return what a worker told last, its row locked; a row is made for one that is new."""
+    insert_if_absent(connection, USAGE_READINGS, {"boot": boot, "counted": {}, "at": datetime.now(UTC)})
+    query = sa.select(USAGE_READINGS.c.counted).where(USAGE_READINGS.c.boot == boot).with_for_update()
+    found: dict[str, dict[str, int]] = connection.execute(query).scalar_one()
+    return found
+
+
+def _add(connection: sa.Connection, name: str, hour: datetime, grown: Mapping[str, int]) -> None:
+    tenant, model = split_name(name)
+    place: dict[str, Any] = {"tenant": tenant, "model": model, "hour": hour}
+    if insert_if_absent(connection, USAGE, {**place, **grown}):
+        return
+    same = sa.and_(*(USAGE.c[column] == value for column, value in place.items()))
+    added = {one: USAGE.c[one] + value for one, value in grown.items()}
+    connection.execute(sa.update(USAGE).where(same).values(added))

@@ -1,0 +1,126 @@
+"""Tenants, keys, what is owned and what is used, on SQLite and on Postgres."""
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from registry.errors import InputError, ModelNotFound
+from registry.ledger.ledger import Ledger
+from registry.ledger.tenants import Holdings
+from registry.records.audit import AuditDraft
+from registry.records.tenant import ApiKey, Quotas, Scope, TenantState
+from tests.drafts import served
+
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    opened = Ledger(ledger_url)
+    opened.migrate()
+    yield opened
+    opened.close()
+
+
+def key(key_id: str, tenant: str = "acme") -> ApiKey:
+    return ApiKey(id=key_id, tenant=tenant, sha256="ab" * 32, scopes=(Scope.PREDICT, Scope.DEPLOY), made_at=NOON)
+
+
+def draft(tenant: str = "acme") -> AuditDraft:
+    return AuditDraft(tenant=tenant, actor="ana", source="127.0.0.1", action="promote", target="m", outcome="done")
+
+
+def test_tenants_are_made_bounded_blocked_and_removed(ledger: Ledger) -> None:
+    assert [tenant.name for tenant in ledger.tenants.all()] == ["default"]
+    made = ledger.tenants.add("acme", Quotas(models=2))
+    assert ledger.tenants.get("acme") == made
+    with pytest.raises(InputError, match="'acme' already"):
+        ledger.tenants.add("acme", Quotas())
+    assert ledger.tenants.set_quotas("acme", Quotas(requests_per_s=2.5)).quotas == Quotas(requests_per_s=2.5)
+    assert ledger.tenants.set_state("acme", TenantState.BLOCKED).state is TenantState.BLOCKED
+    ledger.keys.add(key("0" * 12))
+    ledger.tenants.remove("acme")
+    assert ledger.keys.find("0" * 12) is None
+    for change in (ledger.tenants.remove, ledger.tenants.get):
+        with pytest.raises(ModelNotFound, match="no tenant 'acme'"):
+            change("acme")
+    with pytest.raises(InputError, match="always exists"):
+        ledger.tenants.remove("default")
+
+
+def test_a_name_whose_audit_is_kept_is_not_given_again(ledger: Ledger) -> None:
+    ledger.tenants.add("acme", Quotas())
+    ledger.audit.append(draft())
+    ledger.tenants.remove("acme")
+    with pytest.raises(InputError, match="existed before"):
+        ledger.tenants.add("acme", Quotas())
+    assert [tenant.name for tenant in ledger.tenants.all()] == ["default"]
+
+
+def test_what_a_tenant_has_is_counted_by_its_own_models_and_artifacts(ledger: Ledger) -> None:
+    ledger.tenants.add("acme", Quotas())
+    for name, number in (("m", 1), ("acme.m", 1), ("acme.m", 2), ("acme.n", 1), ("acme-2.m", 1)):
+        ledger.admit(name, served(number))
+    ledger.tenants.own("acme", "c" * 64, 100)
+    ledger.tenants.own("acme", "c" * 64, 100)
+    one, two = (served(number).artifact.size_bytes for number in (1, 2))
+    assert ledger.tenants.holdings("acme") == Holdings(models=2, versions=3, stored_bytes=one + two + 100)
+    assert ledger.tenants.holdings("default") == Holdings(models=1, versions=1, stored_bytes=one)
+    assert ledger.tenants.owns("acme", "c" * 64)
+    assert not ledger.tenants.owns("default", "c" * 64)
+    with pytest.raises(InputError, match="has 2 models"):
+        ledger.tenants.remove("acme")
+
+
+def test_keys_are_kept_expire_and_are_revoked_once(ledger: Ledger) -> None:
+    ledger.tenants.add("acme", Quotas())
+    with pytest.raises(ModelNotFound, match="no tenant 'nobody'"):
+        ledger.keys.add(key("1" * 12, "nobody"))
+    for number in ("1", "2"):
+        ledger.keys.add(key(number * 12))
+    assert ledger.keys.all("acme") == (key("1" * 12), key("2" * 12))
+    assert ledger.keys.all("default") == ()
+    ledger.keys.expire("1" * 12, NOON)
+    ledger.keys.expire("1" * 12, NOON + timedelta(days=1))
+    ledger.keys.revoke("2" * 12, NOON)
+    ledger.keys.revoke("2" * 12, NOON + timedelta(days=1))
+    first, second = ledger.keys.all()
+    assert (first.expires_at, first.revoked_at, second.expires_at, second.revoked_at) == (NOON, None, None, NOON)
+
+
+def counters(requests: int) -> dict[str, int]:
+    return {"requests": requests, "failed": 1, "compute_ns": 5, "received_bytes": 2**40, "sent_bytes": 0}
+
+
+def test_usage_adds_what_each_worker_counted_since_it_was_read(ledger: Ledger) -> None:
+    day = timedelta(days=1)
+    now = datetime.now(UTC)
+    ledger.usage.add_reading("a", {"acme.m": counters(10), "m": counters(1)})
+    ledger.usage.add_reading("a", {"acme.m": counters(10), "m": counters(1)})
+    ledger.usage.add_reading("a", {"acme.m": counters(12)})
+    ledger.usage.add_reading("b", {"acme.m": counters(3)})
+    found = ledger.usage.of(tenant="acme", since=now - day, until=now + day)
+    assert sum(hour.requests for hour in found) == 15
+    assert sum(hour.received_bytes for hour in found) == 2 * 2**40
+    assert {(hour.tenant, hour.model, hour.hour.minute) for hour in found} == {("acme", "m", 0)}
+    both = ledger.usage.of(tenant=None, since=now - day, until=now + day)
+    assert sum(hour.requests for hour in both) == 16
+    assert ledger.usage.of(tenant="acme", since=now + day, until=now + 2 * day) == ()
+
+
+def test_readers_at_once_count_nothing_twice(ledger: Ledger) -> None:
+    readings = [{"acme.m": counters(number)} for number in range(1, 6)]
+    threads = [
+        threading.Thread(target=ledger.usage.add_reading, args=(boot, readings[-1]))
+        for boot in "aabb"
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    now = datetime.now(UTC)
+    found = ledger.usage.of(tenant=None, since=now - timedelta(days=1), until=now + timedelta(days=1))
+    assert sum(hour.requests for hour in found) == 10
