@@ -8,7 +8,7 @@ from registry.records.base import Digest, Record, VersionNumber
 from registry.records.model import ModelVersion, ServedVersion
 from registry.records.observation import DriftReport
 from registry.records.optimization import OptimizationConfig
-from registry.records.release import OptimizationStatus, Route, ServingPolicy, Shadow
+from registry.records.release import OptimizationStatus, Route, ServingPolicy, Shadow, TrafficSplit
 
 
 class Uploaded(BaseModel):
@@ -27,27 +27,23 @@ class OptimizationBody(Record):
     release: bool = Field(default=True, description="Promote the winner; otherwise it is registered only.")
 
 
-class PromoteBody(Record):
+class ChangeBody(Record):
+    """What every change of a route may say."""
+
+    expected_generation: int | None = Field(default=None, ge=0, description="Refuse if the route is another by now.")
+    reason: str = Field(default="", max_length=1000, description="Kept in the history.")
+
+
+class PromoteBody(ChangeBody):
     """Which version shall serve, and why."""
 
     version: VersionNumber
-    expected_generation: int | None = Field(default=None, ge=0, description="Refuse if the route is another by now.")
-    reason: str = Field(default="", max_length=1000)
 
 
-class RollbackBody(Record):
-    """Why the route goes back."""
-
-    expected_generation: int | None = Field(default=None, ge=0, description="Refuse if the route is another by now.")
-    reason: str = Field(default="", max_length=1000)
-
-
-class PolicyBody(Record):
+class PolicyBody(ChangeBody):
     """How a model shall be served, and why."""
 
     policy: ServingPolicy
-    expected_generation: int | None = Field(default=None, ge=0, description="Refuse if the route is another by now.")
-    reason: str = Field(default="", max_length=1000)
 
 
 class PolicyView(Record):
@@ -57,12 +53,24 @@ class PolicyView(Record):
     policy: ServingPolicy
 
 
-class ShadowBody(Record):
+class TrafficBody(ChangeBody):
+    """Which versions shall answer which percentages of the requests, and why."""
+
+    split: TrafficSplit
+
+
+class TrafficView(Record):
+    """Which versions answer which percentages of the requests."""
+
+    generation: int = Field(description="Of the route; 0: nothing is live.")
+    champion: VersionNumber | None
+    split: TrafficSplit | None
+
+
+class ShadowBody(ChangeBody):
     """Which version shall compute answered requests again, and why."""
 
     shadow: Shadow
-    expected_generation: int | None = Field(default=None, ge=0, description="Refuse if the route is another by now.")
-    reason: str = Field(default="", max_length=1000)
 
 
 class RetrainBody(Record):

@@ -2,97 +2,99 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
 
-from flows import releases
-from flows.api_bodies import PolicyBody, PolicyView, PromoteBody, ReleaseView, RollbackBody, ShadowBody
+from flows import api_etags, releases
+from flows.api_bodies import (
+    ChangeBody,
+    PolicyBody,
+    PolicyView,
+    PromoteBody,
+    ReleaseView,
+    ShadowBody,
+    TrafficBody,
+    TrafficView,
+)
+from flows.api_etags import IfMatch
 from flows.api_platform import Platform, Stack
 from registry.records.base import ModelName
+from registry.records.change import Change, Promote, RollBack, SetPolicy, SetShadow, SetTraffic, Step
 from registry.records.release import Route, ServingPolicy
 
-router = APIRouter(tags=["releases"])
+router = APIRouter(prefix="/models/{model}", tags=["releases"])
 
 ACTOR = "control API"
 
 
-@router.post("/models/{model}/promote")
-def promote(model: ModelName, body: PromoteBody, platform: Stack) -> ReleaseView:
+@router.post("/promote", response_model=ReleaseView)
+def promote(model: ModelName, body: PromoteBody, platform: Stack, if_match: IfMatch = None) -> Response:
     """Make a version the champion; the answer says which workers serve it already."""
     _admit(platform, model, body.version)
-    route = releases.promote(
-        platform.ledger,
-        platform.settings.catalog_folder,
-        model,
-        body.version,
-        actor=ACTOR,
-        reason=body.reason,
-        expected_generation=body.expected_generation,
-    )
-    return _released(platform, route)
+    return _change(platform, model, Promote(version=body.version), body, if_match)
 
 
-@router.post("/models/{model}/rollback")
-def rollback(model: ModelName, body: RollbackBody, platform: Stack) -> ReleaseView:
+@router.post("/rollback", response_model=ReleaseView)
+def rollback(model: ModelName, body: ChangeBody, platform: Stack, if_match: IfMatch = None) -> Response:
     """Return a model to the champion before the current one."""
-    route = releases.rollback(
-        platform.ledger,
-        platform.settings.catalog_folder,
-        model,
-        actor=ACTOR,
-        reason=body.reason,
-        expected_generation=body.expected_generation,
-    )
-    return _released(platform, route)
+    return _change(platform, model, RollBack(), body, if_match)
 
 
-@router.get("/models/{model}/policy")
-def policy(model: ModelName, platform: Stack) -> PolicyView:
+@router.get("/policy", response_model=PolicyView)
+def policy(model: ModelName, platform: Stack, request: Request) -> Response:
     """Return how a model is served."""
-    platform.require_model(model)
-    route = platform.ledger.route(model)
-    if route is None:
-        return PolicyView(generation=0, policy=ServingPolicy())
-    return PolicyView(generation=route.generation, policy=route.policy)
+    route = _route(platform, model)
+    found = PolicyView(generation=0, policy=ServingPolicy())
+    if route is not None:
+        found = PolicyView(generation=route.generation, policy=route.policy)
+    return api_etags.answer(request, found, api_etags.tag(found.generation))
 
 
-@router.put("/models/{model}/policy")
-def set_policy(model: ModelName, body: PolicyBody, platform: Stack) -> ReleaseView:
+@router.put("/policy", response_model=ReleaseView)
+def set_policy(model: ModelName, body: PolicyBody, platform: Stack, if_match: IfMatch = None) -> Response:
     """Serve a live model by another policy."""
-    route = releases.set_policy(
-        platform.ledger,
-        platform.settings.catalog_folder,
-        model,
-        body.policy,
-        actor=ACTOR,
-        reason=body.reason,
-        expected_generation=body.expected_generation,
-    )
-    return _released(platform, route)
+    return _change(platform, model, SetPolicy(policy=body.policy), body, if_match)
 
 
-@router.put("/models/{model}/shadow")
-def set_shadow(model: ModelName, body: ShadowBody, platform: Stack) -> ReleaseView:
+@router.get("/traffic", response_model=TrafficView)
+def traffic(model: ModelName, platform: Stack, request: Request) -> Response:
+    """Return which versions answer which percentages of the requests."""
+    route = _route(platform, model)
+    found = TrafficView(generation=0, champion=None, split=None)
+    if route is not None:
+        found = TrafficView(generation=route.generation, champion=route.champion, split=route.split)
+    return api_etags.answer(request, found, api_etags.tag(found.generation))
+
+
+@router.put("/traffic", response_model=ReleaseView)
+def set_traffic(model: ModelName, body: TrafficBody, platform: Stack, if_match: IfMatch = None) -> Response:
+    """Split the requests between the champion and other versions, by percentages that sum to 100."""
+    for version in body.split.weights:
+        _admit(platform, model, version)
+    return _change(platform, model, SetTraffic(split=body.split), body, if_match)
+
+
+@router.put("/shadow", response_model=ReleaseView)
+def set_shadow(model: ModelName, body: ShadowBody, platform: Stack, if_match: IfMatch = None) -> Response:
     """Let a version that is not live compute a share of the requests after they were answered."""
     _admit(platform, model, body.shadow.version)
-    route = releases.set_shadow(
-        platform.ledger,
-        platform.settings.catalog_folder,
-        model,
-        body.shadow,
-        actor=ACTOR,
-        reason=body.reason,
-        expected_generation=body.expected_generation,
-    )
-    return _released(platform, route)
+    return _change(platform, model, SetShadow(shadow=body.shadow), body, if_match)
 
 
-@router.delete("/models/{model}/shadow")
-def end_shadow(model: ModelName, platform: Stack, reason: Annotated[str, Query(max_length=1000)] = "") -> ReleaseView:
+@router.delete("/shadow", response_model=ReleaseView)
+def end_shadow(
+    model: ModelName,
+    platform: Stack,
+    reason: Annotated[str, Query(max_length=1000)] = "",
+    if_match: IfMatch = None,
+) -> Response:
     """Let no version shadow a model any more."""
-    route = releases.set_shadow(
-        platform.ledger, platform.settings.catalog_folder, model, None, actor=ACTOR, reason=reason
-    )
-    return _released(platform, route)
+    return _change(platform, model, SetShadow(shadow=None), ChangeBody(reason=reason), if_match)
+
+
+def _route(platform: Platform, model: str) -> Route | None:
+    platform.require_model(model)
+    return platform.ledger.route(model)
 
 
 def _admit(platform: Platform, model: str, version: int) -> None:
@@ -101,7 +103,18 @@ def _admit(platform: Platform, model: str, version: int) -> None:
         platform.ledger.admit(model, platform.store.version(model, version).served)
 
 
-def _released(platform: Platform, route: Route) -> ReleaseView:
+def _change(platform: Platform, model: str, step: Step, body: ChangeBody, if_match: str | None) -> Response:
+    seen = platform.ledger.route(model) if if_match is not None else None
+    change = Change(
+        model=model,
+        step=step,
+        actor=ACTOR,
+        reason=body.reason,
+        expected_generation=api_etags.expected(if_match, body.expected_generation, seen.generation if seen else 0),
+    )
+    with api_etags.precondition(if_match):
+        route = releases.change_route(platform.ledger, platform.settings.catalog_folder, change)
     platform.reconciler.wake()
-    answer = platform.workers.await_generation(route.model, route.generation)
-    return ReleaseView(route=route, acknowledged=answer.acknowledged, pending=answer.pending)
+    taken = platform.workers.await_generation(model, route.generation)
+    view = ReleaseView(route=route, acknowledged=taken.acknowledged, pending=taken.pending)
+    return JSONResponse(view.model_dump(mode="json"), headers={"ETag": api_etags.tag(route.generation)})

@@ -17,6 +17,7 @@ from flows.settings import StackSettings
 from flows.workers import Workers
 from registry.errors import BurnishError, InputError, TransientError, VersionConflict
 from registry.ledger.ledger import Ledger
+from registry.records.change import Change, Promote
 from registry.records.gate import GateDecision, RuleOutcome, Verdict
 from registry.records.model import ModelVersion
 from registry.records.optimization import OptimizationRequest, OptimizationResult
@@ -187,21 +188,19 @@ def _promote(run: Run, number: int, gate: GateDecision, generation: int) -> None
     model = run.request.model
     route = run.ledger.route(model)
     if route is None or route.champion != number:  # a run that is done again after a crash may find it live
-        releases.promote(
-            run.ledger,
-            run.settings.catalog_folder,
-            model,
-            number,
+        change = Change(
+            model=model,
+            step=Promote(version=number),
             actor=f"optimization {run.request.id}",
             reason="; ".join(f"{outcome.rule}: {outcome.reason}" for outcome in gate.outcomes),
             expected_generation=generation,
         )
-        route = run.ledger.route(model)
+        route = releases.change_route(run.ledger, run.settings.catalog_folder, change)
     try:
         releases.mirror(run.ledger, run.store, model)
     except TransientError as error:
         get_run_logger().warning("the MLflow alias follows later: %s", error)
-    taken = run.workers.await_generation(model, route.generation if route else 1)
+    taken = run.workers.await_generation(model, route.generation)
     if taken.pending:
         get_run_logger().warning("version %s is live, but workers %s do not serve it yet", number, taken.pending)
 

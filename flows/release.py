@@ -5,6 +5,7 @@ from prefect import flow
 from flows import releases, wiring
 from flows.settings import StackSettings
 from registry.records.base import VersionNumber
+from registry.records.change import Change, Promote, RollBack
 from registry.records.release import Route
 from registry.records.tenant import QualifiedName
 
@@ -21,7 +22,8 @@ async def release(model: QualifiedName, version: VersionNumber, reason: str = "a
     settings = StackSettings()
     ledger = wiring.ledger(settings)
     try:
-        return releases.promote(ledger, settings.catalog_folder, model, version, actor="prefect", reason=reason)
+        change = Change(model=model, step=Promote(version=version), actor="prefect", reason=reason)
+        return releases.change_route(ledger, settings.catalog_folder, change)
     finally:
         ledger.close()
 
@@ -37,6 +39,7 @@ async def rollback(model: QualifiedName, reason: str = "asked for in Prefect") -
     settings = StackSettings()
     ledger = wiring.ledger(settings)
     try:
-        return releases.rollback(ledger, settings.catalog_folder, model, actor="prefect", reason=reason)
+        change = Change(model=model, step=RollBack(), actor="prefect", reason=reason)
+        return releases.change_route(ledger, settings.catalog_folder, change)
     finally:
         ledger.close()

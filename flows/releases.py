@@ -6,98 +6,23 @@ from pathlib import Path
 from registry.errors import InputError, RegistryError, TransientError
 from registry.file_lock import file_lock
 from registry.ledger.ledger import Ledger
-from registry.records.release import CatalogEntry, Route, ServingPolicy, Shadow
+from registry.records.change import Change
+from registry.records.release import CatalogEntry, Route, ServingPolicy
 from registry.store.base import CHAMPION, ModelStore
 from serving.engine.catalog import SUFFIX, read_entry, write_entry
 
 
-def promote(
-    ledger: Ledger,
-    catalog_folder: Path,
-    model: str,
-    version: int,
-    *,
-    actor: str,
-    reason: str,
-    expected_generation: int | None = None,
-) -> Route:
-    """Make an admitted version the champion, in the ledger and in the catalog.
+def change_route(ledger: Ledger, catalog_folder: Path, change: Change) -> Route:
+    """Take one step with a model's route, in the ledger and in the catalog.
 
     Raises:
-        ModelNotFound: the version is not admitted.
+        ModelNotFound: the model or the version is not admitted, or nothing is live to be changed.
         VersionConflict: the route's generation is not the expected one.
-        InputError: the version is already live.
+        InputError: the step makes no sense on this route.
         TransientError: the ledger cannot be reached.
     """
-    route = ledger.promote(model, version, actor=actor, reason=reason, expected_generation=expected_generation)
-    publish(ledger, catalog_folder, model)
-    return route
-
-
-def rollback(
-    ledger: Ledger,
-    catalog_folder: Path,
-    model: str,
-    *,
-    actor: str,
-    reason: str,
-    expected_generation: int | None = None,
-) -> Route:
-    """Return to the champion before the current one, in the ledger and in the catalog.
-
-    Raises:
-        ModelNotFound: the model is not in the ledger.
-        VersionConflict: the route's generation is not the expected one.
-        InputError: nothing was live before.
-        TransientError: the ledger cannot be reached.
-    """
-    route = ledger.rollback(model, actor=actor, reason=reason, expected_generation=expected_generation)
-    publish(ledger, catalog_folder, model)
-    return route
-
-
-def set_policy(
-    ledger: Ledger,
-    catalog_folder: Path,
-    model: str,
-    policy: ServingPolicy,
-    *,
-    actor: str,
-    reason: str,
-    expected_generation: int | None = None,
-) -> Route:
-    """Serve a model by another policy, in the ledger and in the catalog.
-
-    Raises:
-        ModelNotFound: nothing of the model is live.
-        VersionConflict: the route's generation is not the expected one.
-        TransientError: the ledger cannot be reached.
-    """
-    route = ledger.set_policy(model, policy, actor=actor, reason=reason, expected_generation=expected_generation)
-    publish(ledger, catalog_folder, model)
-    return route
-
-
-def set_shadow(
-    ledger: Ledger,
-    catalog_folder: Path,
-    model: str,
-    shadow: Shadow | None,
-    *,
-    actor: str,
-    reason: str,
-    expected_generation: int | None = None,
-) -> Route:
-    """Set or, with None, end a model's shadow, in the ledger and in the catalog.
-
-    Raises:
-        ModelNotFound: nothing of the model is live, or the version is not admitted.
-        VersionConflict: the route's generation is not the expected one.
-        InputError: the version is live.
-        TransientError: the ledger cannot be reached.
-    """
-    route = ledger.set_shadow(model, shadow, actor=actor, reason=reason, expected_generation=expected_generation)
-    publish(ledger, catalog_folder, model)
+    route = ledger.change_route(change)
+    publish(ledger, catalog_folder, change.model)
     return route
 
 

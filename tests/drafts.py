@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from registry.records.benchmark import Environment, Interval, Metric
+from registry.records.change import Change, Step
 from registry.records.gate import GateDecision, RuleOutcome, Verdict
 from registry.records.model import (
     ArtifactFormat,
@@ -32,6 +33,18 @@ def served(version: int) -> ServedVersion:
         signature=SIGNATURE,
         batch_invariant=False,
     )
+
+
+def change(
+    step: Step,
+    model: str = "digits",
+    *,
+    actor: str = "ana",
+    reason: str = "",
+    expected_generation: int | None = None,
+) -> Change:
+    """One step of a route, asked for by somebody."""
+    return Change(model=model, step=step, actor=actor, reason=reason, expected_generation=expected_generation)
 
 
 def draft(model: str, optimization_id: str, *, artifact: ArtifactRef = ARTIFACT, libraries: int = 1) -> VersionDraft:

@@ -1,7 +1,6 @@
 """``burnish promote`` and ``burnish rollback``: through the control API or, when it is down, on the ledger itself."""
 
 import importlib
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -30,13 +29,8 @@ def promote(name: str, version: int, expected: int | None, reason: str, as_json:
         try:
             release = client.promote(name, version, expected_generation=expected, reason=reason)
         except RemoteUnreachable as error:
-            release = _on_ledger(
-                client,
-                error,
-                lambda releases, *at: releases.promote(
-                    *at, name, version, actor="CLI", reason=reason, expected_generation=expected
-                ),
-            )
+            step = importlib.import_module("registry.records.change").Promote(version=version)
+            release = _on_ledger(client, error, step, model=name, reason=reason, expected_generation=expected)
     write_release(release, f"version {release.champion} is the champion", as_json=as_json)
 
 
@@ -51,17 +45,12 @@ def rollback(name: str, expected: int | None, reason: str, as_json: bool) -> Non
         try:
             release = client.rollback(name, expected_generation=expected, reason=reason)
         except RemoteUnreachable as error:
-            release = _on_ledger(
-                client,
-                error,
-                lambda releases, *at: releases.rollback(
-                    *at, name, actor="CLI", reason=reason, expected_generation=expected
-                ),
-            )
+            step = importlib.import_module("registry.records.change").RollBack()
+            release = _on_ledger(client, error, step, model=name, reason=reason, expected_generation=expected)
     write_release(release, f"version {release.champion} is the champion", as_json=as_json)
 
 
-def _on_ledger(client: Client, unreachable: RemoteUnreachable, change: Callable[..., Any]) -> Release:
+def _on_ledger(client: Client, unreachable: RemoteUnreachable, step: Any, **asked: Any) -> Release:  # noqa: ANN401
     """Change the route in this machine's ledger and catalog, as the control API would have done.
 
     Raises:
@@ -73,7 +62,8 @@ def _on_ledger(client: Client, unreachable: RemoteUnreachable, change: Callable[
     ledger = importlib.import_module("flows.wiring").ledger(settings)
     click.echo(f"note: {unreachable}; working on the ledger itself, the mirrors follow when it is back", err=True)
     try:
-        route = change(importlib.import_module("flows.releases"), ledger, settings.catalog_folder)
+        change = importlib.import_module("registry.records.change").Change(step=step, actor="CLI", **asked)
+        route = importlib.import_module("flows.releases").change_route(ledger, settings.catalog_folder, change)
     finally:
         ledger.close()
     workers = tuple(range(settings.workers))

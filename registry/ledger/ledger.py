@@ -12,17 +12,10 @@ from registry.ledger.database import Database, insert_if_absent
 from registry.ledger.tables import DRIFT_REPORTS, FEEDBACK, OPTIMIZATIONS, SERVED_VERSIONS
 from registry.ledger.tenants import Tenants, note_owner
 from registry.ledger.usage import Usage
+from registry.records.change import Change
 from registry.records.model import ServedVersion
 from registry.records.observation import DriftReport
-from registry.records.release import (
-    Feedback,
-    OptimizationStatus,
-    ReleaseAction,
-    ReleaseEvent,
-    Route,
-    ServingPolicy,
-    Shadow,
-)
+from registry.records.release import Feedback, OptimizationStatus, ReleaseEvent, Route
 from registry.records.tenant import split_name
 
 
@@ -118,65 +111,16 @@ class Ledger:
         with self._database.read() as connection:
             return routes.read_history(connection, model)
 
-    def promote(
-        self, model: str, version: int, *, actor: str, reason: str, expected_generation: int | None = None
-    ) -> Route:
-        """Make an admitted version the champion, if the route still has the expected generation.
-
-        Args:
-            model: the model's name.
-            version: the version that shall serve.
-            actor: who asks.
-            reason: why; kept in the history.
-            expected_generation: the generation that the caller has seen, 0 for no route; None: whatever it is.
+    def change_route(self, change: Change) -> Route:
+        """Take one step with a model's route, if it still has the expected generation; kept in the history.
 
         Raises:
-            ModelNotFound: the version is not admitted.
+            ModelNotFound: the model or the version is not admitted, or nothing is live to be changed.
             VersionConflict: the generation is another; the message says who changed it and when.
-            InputError: the version is already live.
+            InputError: the step makes no sense on this route; the message says why.
         """
         with self._database.write() as connection:
-            change = routes.Change(model, ReleaseAction.PROMOTE, actor, reason, expected_generation)
-            return routes.promote(connection, version, change)
-
-    def rollback(self, model: str, *, actor: str, reason: str, expected_generation: int | None = None) -> Route:
-        """Return to the champion that was live before the current one was promoted.
-
-        Raises:
-            ModelNotFound: the model is not in the ledger.
-            VersionConflict: the generation is not the expected one.
-            InputError: nothing was live before.
-        """
-        with self._database.write() as connection:
-            change = routes.Change(model, ReleaseAction.ROLLBACK, actor, reason, expected_generation)
-            return routes.roll_back(connection, change)
-
-    def set_policy(
-        self, model: str, policy: ServingPolicy, *, actor: str, reason: str, expected_generation: int | None = None
-    ) -> Route:
-        """Serve a model by another policy; where it has it already, nothing changes.
-
-        Raises:
-            ModelNotFound: nothing of the model is live.
-            VersionConflict: the generation is not the expected one.
-        """
-        with self._database.write() as connection:
-            change = routes.Change(model, ReleaseAction.POLICY, actor, reason, expected_generation)
-            return routes.set_policy(connection, policy, change)
-
-    def set_shadow(
-        self, model: str, shadow: Shadow | None, *, actor: str, reason: str, expected_generation: int | None = None
-    ) -> Route:
-        """Let an admitted version compute answered requests again, or with None no version any more.
-
-        Raises:
-            ModelNotFound: nothing of the model is live, or the version is not admitted.
-            VersionConflict: the generation is not the expected one.
-            InputError: the version is live.
-        """
-        with self._database.write() as connection:
-            change = routes.Change(model, ReleaseAction.SHADOW, actor, reason, expected_generation)
-            return routes.set_shadow(connection, shadow, change)
+            return routes.change_route(connection, change)
 
     def save_optimization(self, status: OptimizationStatus) -> None:
         """Keep what is known of an optimization, over what was known before."""

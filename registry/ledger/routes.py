@@ -1,26 +1,19 @@
 """Routes: what serves a model, changed by compare-and-set inside one transaction, with its history."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
 from registry.errors import InputError, ModelNotFound, VersionConflict
 from registry.ledger.tables import RELEASE_EVENTS, ROUTES, SERVED_VERSIONS
-from registry.records.release import ReleaseAction, ReleaseEvent, Route, ServingPolicy, Shadow, TrafficSplit
+from registry.records.change import Change, Promote, RollBack, SetPolicy, SetShadow, SetTraffic
+from registry.records.release import ReleaseAction, ReleaseEvent, Route, Shadow, TrafficSplit
 
-_SAID = {ReleaseAction.POLICY: "changed its policy", ReleaseAction.SHADOW: "changed its shadow"}
-
-
-@dataclass(frozen=True)
-class Change:
-    """Which route is changed, how, by whom, why, and which generation they have seen."""
-
-    model: str
-    action: ReleaseAction
-    actor: str
-    reason: str
-    expected_generation: int | None
+_SAID = {
+    ReleaseAction.POLICY: "changed its policy",
+    ReleaseAction.SHADOW: "changed its shadow",
+    ReleaseAction.TRAFFIC: "changed its traffic",
+}
 
 
 def read_route(connection: sa.Connection, model: str) -> Route | None:
@@ -40,73 +33,29 @@ def read_history(connection: sa.Connection, model: str) -> tuple[ReleaseEvent, .
     return tuple(ReleaseEvent(**row._mapping) for row in connection.execute(query))
 
 
-def promote(connection: sa.Connection, version: int, change: Change) -> Route:
-    """Make an admitted version the champion; a shadow that becomes it is a shadow no more.
+def change_route(connection: sa.Connection, change: Change) -> Route:
+    """Take one step with a model's route; a route that is so already stays as it is, except for a promotion.
 
     Raises:
-        ModelNotFound: the version is not admitted.
+        ModelNotFound: the model or the version is not in the ledger, or nothing is live to be changed.
         VersionConflict: the generation is not the expected one.
-        InputError: the version is already live.
+        InputError: the step makes no sense on this route; the message says why.
     """
-    model = change.model
-    _require_admitted(_lock_model(connection, model), model, version)
-    current = _checked(connection, change)
-    if current and current.champion == version:
-        raise InputError(f"version {version} of {model!r} is already live (generation {current.generation})")
-    return _release(connection, version, current, change)
-
-
-def roll_back(connection: sa.Connection, change: Change) -> Route:
-    """Return to the champion that was live before the current one was promoted.
-
-    Raises:
-        ModelNotFound: the model has no admitted version.
-        VersionConflict: the generation is not the expected one.
-        InputError: nothing was live before.
-    """
-    model = change.model
-    if not _lock_model(connection, model):
-        raise ModelNotFound(f"there is no model {model!r} in the ledger")
-    current = _checked(connection, change)
-    champions = standing_champions(read_history(connection, model))
-    if len(champions) < 2:
-        live = f"version {current.champion} is the first that was released" if current else "nothing is live"
-        raise InputError(f"{model!r} has nothing to roll back to: {live}; promote another version instead")
-    return _release(connection, champions[-2], current, change)
-
-
-def set_policy(connection: sa.Connection, policy: ServingPolicy, change: Change) -> Route:
-    """Serve a model by another policy; a route that has it already stays as it is.
-
-    Raises:
-        ModelNotFound: nothing of the model is live.
-        VersionConflict: the generation is not the expected one.
-    """
-    _lock_model(connection, change.model)
-    current = _live(connection, change)
-    if current.policy == policy:
-        return current
-    return _replace(connection, _next(current, policy=policy), current.champion, change)
-
-
-def set_shadow(connection: sa.Connection, shadow: Shadow | None, change: Change) -> Route:
-    """Let an admitted version compute answered requests again, or none; a route that says so already stays as it is.
-
-    Raises:
-        ModelNotFound: nothing of the model is live, or the version is not admitted.
-        VersionConflict: the generation is not the expected one.
-        InputError: the version is live: it would be compared with itself.
-    """
-    model = change.model
+    model, step = change.model, change.step
     admitted = _lock_model(connection, model)
-    current = _live(connection, change)
-    if shadow is not None:
-        _require_admitted(admitted, model, shadow.version)
-        if shadow.version in current.split.weights:
-            raise InputError(f"version {shadow.version} of {model!r} is live; a shadow is a version that is not")
-    if current.shadow == shadow:
-        return current
-    return _replace(connection, _next(current, shadow=shadow), current.champion, change)
+    current = _checked(connection, change)
+    match step:
+        case Promote():
+            route = _promoted(model, step.version, admitted, current)
+        case RollBack():
+            route = _rolled_back(model, admitted, current, read_history(connection, model))
+        case SetPolicy():
+            route = _live(model, current).model_copy(update={"policy": step.policy})
+        case SetShadow():
+            route = _shadowed(step.shadow, admitted, _live(model, current))
+        case SetTraffic():
+            route = _split(step.split, admitted, _live(model, current))
+    return route if route == current else _replace(connection, current, route, change)
 
 
 def standing_champions(history: tuple[ReleaseEvent, ...]) -> tuple[int, ...]:
@@ -120,16 +69,74 @@ def standing_champions(history: tuple[ReleaseEvent, ...]) -> tuple[int, ...]:
     return tuple(stack)
 
 
-def _require_admitted(admitted: tuple[int, ...], model: str, version: int) -> None:
-    if version not in admitted:
+def _promoted(model: str, version: int, admitted: tuple[int, ...], current: Route | None) -> Route:
+    _require_admitted(admitted, model, (version,))
+    if current and current.split.weights == {version: 100}:
+        raise InputError(f"version {version} of {model!r} is already live (generation {current.generation})")
+    return _with_champion(model, version, current)
+
+
+def _rolled_back(
+    model: str, admitted: tuple[int, ...], current: Route | None, history: tuple[ReleaseEvent, ...]
+) -> Route:
+    if not admitted:
+        raise ModelNotFound(f"there is no model {model!r} in the ledger")
+    champions = standing_champions(history)
+    if len(champions) < 2:
+        live = f"version {current.champion} is the first that was released" if current else "nothing is live"
+        raise InputError(f"{model!r} has nothing to roll back to: {live}; promote another version instead")
+    return _with_champion(model, champions[-2], current)
+
+
+def _with_champion(model: str, champion: int, current: Route | None) -> Route:
+    """A shadow that becomes the champion is a shadow no more."""
+    split = TrafficSplit(weights={champion: 100})
+    if current is None:
+        return Route(model=model, generation=1, champion=champion, split=split, updated_at=datetime.now(UTC))
+    return current.model_copy(
+        update={"champion": champion, "split": split, "shadow": _shadow_beside(split, current.shadow)}
+    )
+
+
+def _shadowed(shadow: Shadow | None, admitted: tuple[int, ...], current: Route) -> Route:
+    if shadow is not None:
+        _require_admitted(admitted, current.model, (shadow.version,))
+        if shadow.version in current.split.weights:
+            raise InputError(
+                f"version {shadow.version} of {current.model!r} is live; a shadow is a version that is not"
+            )
+    return current.model_copy(update={"shadow": shadow})
+
+
+def _split(split: TrafficSplit, admitted: tuple[int, ...], current: Route) -> Route:
+    """A shadow that gets traffic is a shadow no more."""
+    model, champion = current.model, current.champion
+    _require_admitted(admitted, model, tuple(split.weights))
+    if empty := [version for version, weight in split.weights.items() if not weight]:
+        raise InputError(f"version {empty[0]} of {model!r} would get 0 %; leave it out instead")
+    if champion not in split.weights:
+        raise InputError(
+            f"version {champion} is the champion of {model!r} and keeps a part of the traffic; "
+            "to replace it, promote the other version"
+        )
+    return current.model_copy(update={"split": split, "shadow": _shadow_beside(split, current.shadow)})
+
+
+def _shadow_beside(split: TrafficSplit, shadow: Shadow | None) -> Shadow | None:
+    return None if shadow and shadow.version in split.weights else shadow
+
+
+def _require_admitted(admitted: tuple[int, ...], model: str, versions: tuple[int, ...]) -> None:
+    for version in versions:
+        if version in admitted:
+            continue
         known = ", ".join(str(number) for number in admitted) or "none"
         raise ModelNotFound(f"version {version} of {model!r} is not admitted to the ledger; admitted: {known}")
 
 
-def _live(connection: sa.Connection, change: Change) -> Route:
-    current = _checked(connection, change)
+def _live(model: str, current: Route | None) -> Route:
     if current is None:
-        raise ModelNotFound(f"nothing of {change.model!r} is live; promote a version first")
+        raise ModelNotFound(f"nothing of {model!r} is live; promote a version first")
     return current
 
 
@@ -161,25 +168,13 @@ def _checked(connection: sa.Connection, change: Change) -> Route | None:
     )
 
 
-def _release(connection: sa.Connection, champion: int, current: Route | None, change: Change) -> Route:
-    split = TrafficSplit(weights={champion: 100})
-    if current is None:
-        first = Route(model=change.model, generation=1, champion=champion, split=split, updated_at=datetime.now(UTC))
-        return _replace(connection, first, None, change)
-    shadow = None if current.shadow and current.shadow.version == champion else current.shadow
-    route = _next(current, champion=champion, split=split, shadow=shadow)
-    return _replace(connection, route, current.champion, change)
-
-
-def _next(current: Route, **changes: object) -> Route:
-    return current.model_copy(update={"generation": current.generation + 1, "updated_at": datetime.now(UTC), **changes})
-
-
-def _replace(connection: sa.Connection, route: Route, previous: int | None, change: Change) -> Route:
-    """Write a route of the next generation and its event."""
+def _replace(connection: sa.Connection, current: Route | None, wanted: Route, change: Change) -> Route:
+    """Write a route as the next generation, and its event."""
+    generation = current.generation + 1 if current else 1
+    route = wanted.model_copy(update={"generation": generation, "updated_at": datetime.now(UTC)})
     parts = route.model_dump(mode="json", include={"split", "policy", "shadow"})
     values = {**route.model_dump(exclude=set(parts)), **parts}
-    if previous is None:
+    if current is None:
         connection.execute(sa.insert(ROUTES).values(values))
     else:
         connection.execute(sa.update(ROUTES).where(ROUTES.c.model == change.model).values(values))
@@ -187,9 +182,9 @@ def _replace(connection: sa.Connection, route: Route, previous: int | None, chan
         sa.insert(RELEASE_EVENTS).values(
             model=change.model,
             generation=route.generation,
-            action=change.action.value,
+            action=change.step.action.value,
             champion=route.champion,
-            previous=previous,
+            previous=current.champion if current else None,
             policy=parts["policy"],
             shadow=parts["shadow"],
             actor=change.actor,

@@ -74,6 +74,7 @@ class ReleaseAction(StrEnum):
     ROLLBACK = "rollback"
     POLICY = "policy"
     SHADOW = "shadow"
+    TRAFFIC = "traffic"
 
 
 class ReleaseEvent(Record):

@@ -15,9 +15,10 @@ from registry.errors import InputError, ModelNotFound, RegistryError, VersionCon
 from registry.ledger import migrations
 from registry.ledger.ledger import Ledger
 from registry.ledger.tables import METADATA
+from registry.records.change import Promote, RollBack, SetPolicy, SetShadow
 from registry.records.model import PluginConfig
 from registry.records.release import Feedback, OptimizationState, ReleaseAction, ServingPolicy, Shadow
-from tests.drafts import optimization, served
+from tests.drafts import change, optimization, served
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -39,11 +40,13 @@ def digits(ledger: Ledger) -> Ledger:
 
 
 def promote(ledger: Ledger, version: int, expected: int | None = None) -> int:
-    return ledger.promote("digits", version, actor="ana", reason="faster", expected_generation=expected).generation
+    return ledger.change_route(
+        change(Promote(version=version), reason="faster", expected_generation=expected)
+    ).generation
 
 
 def roll_back(ledger: Ledger, expected: int | None = None) -> int:
-    return ledger.rollback("digits", actor="ben", reason="slow", expected_generation=expected).champion
+    return ledger.change_route(change(RollBack(), actor="ben", reason="slow", expected_generation=expected)).champion
 
 
 def _migrate(url: str) -> None:
@@ -123,7 +126,7 @@ def test_what_is_live_or_not_admitted_cannot_be_promoted(digits: Ledger) -> None
     with pytest.raises(ModelNotFound, match=r"version 9 .* admitted: 1, 2, 3"):
         promote(digits, 9)
     with pytest.raises(ModelNotFound, match="admitted: none"):
-        digits.promote("other", 1, actor="ana", reason="")
+        digits.change_route(change(Promote(version=1), model="other"))
     assert len(digits.history("digits")) == 1
 
 
@@ -144,16 +147,16 @@ def test_nothing_live_cannot_be_rolled_back(digits: Ledger) -> None:
     with pytest.raises(InputError, match="nothing is live"):
         roll_back(digits)
     with pytest.raises(ModelNotFound):
-        digits.rollback("other", actor="ben", reason="")
+        digits.change_route(change(RollBack(), model="other", actor="ben"))
 
 
 def test_a_change_of_policy_or_shadow_is_a_generation_with_its_event(digits: Ledger) -> None:
     promote(digits, 1)
     policy = ServingPolicy(latency_objective_ms=5, pinned=True)
-    route = digits.set_policy("digits", policy, actor="ana", reason="slow", expected_generation=1)
+    route = digits.change_route(change(SetPolicy(policy=policy), reason="slow", expected_generation=1))
     assert (route.generation, route.champion, route.policy, route.shadow) == (2, 1, policy, None)
     shadow = Shadow(version=2, percent=12.5)
-    route = digits.set_shadow("digits", shadow, actor="ben", reason="try")
+    route = digits.change_route(change(SetShadow(shadow=shadow), actor="ben", reason="try"))
     assert (route.generation, route.policy, route.shadow) == (3, policy, shadow)
     assert digits.route("digits") == route
     seen = [(event.action.value, event.policy, event.shadow, event.previous) for event in digits.history("digits")]
@@ -163,16 +166,16 @@ def test_a_change_of_policy_or_shadow_is_a_generation_with_its_event(digits: Led
         ("shadow", policy, shadow, 1),
     ]
     with pytest.raises(VersionConflict, match="ben changed its shadow"):
-        digits.set_policy("digits", ServingPolicy(), actor="ana", reason="", expected_generation=2)
-    assert digits.set_policy("digits", policy, actor="ana", reason="again").generation == 3, "nothing to change"
-    assert digits.set_shadow("digits", shadow, actor="ana", reason="again").generation == 3
+        digits.change_route(change(SetPolicy(policy=ServingPolicy()), expected_generation=2))
+    assert digits.change_route(change(SetPolicy(policy=policy), reason="again")).generation == 3, "nothing to change"
+    assert digits.change_route(change(SetShadow(shadow=shadow), reason="again")).generation == 3
 
 
 def test_releases_keep_the_policy_and_end_the_shadow_that_becomes_champion(digits: Ledger) -> None:
     promote(digits, 1)
     policy, shadow = ServingPolicy(cache_mib=3), Shadow(version=2)
-    digits.set_policy("digits", policy, actor="ana", reason="")
-    digits.set_shadow("digits", shadow, actor="ana", reason="")
+    digits.change_route(change(SetPolicy(policy=policy)))
+    digits.change_route(change(SetShadow(shadow=shadow)))
     promote(digits, 3)
     route = digits.route("digits")
     assert route is not None
@@ -181,7 +184,7 @@ def test_releases_keep_the_policy_and_end_the_shadow_that_becomes_champion(digit
     route = digits.route("digits")
     assert route is not None
     assert (route.champion, route.policy, route.shadow) == (2, policy, None)
-    digits.set_shadow("digits", Shadow(version=3), actor="ana", reason="")
+    digits.change_route(change(SetShadow(shadow=Shadow(version=3))))
     assert roll_back(digits) == 3
     route = digits.route("digits")
     assert route is not None
@@ -190,15 +193,15 @@ def test_releases_keep_the_policy_and_end_the_shadow_that_becomes_champion(digit
 
 def test_a_shadow_is_an_admitted_version_that_is_not_live(digits: Ledger) -> None:
     with pytest.raises(ModelNotFound, match="nothing of 'digits' is live"):
-        digits.set_shadow("digits", Shadow(version=2), actor="ana", reason="")
+        digits.change_route(change(SetShadow(shadow=Shadow(version=2))))
     with pytest.raises(ModelNotFound, match="nothing of 'digits' is live"):
-        digits.set_policy("digits", ServingPolicy(), actor="ana", reason="")
+        digits.change_route(change(SetPolicy(policy=ServingPolicy())))
     promote(digits, 1)
     with pytest.raises(InputError, match="version 1 of 'digits' is live"):
-        digits.set_shadow("digits", Shadow(version=1), actor="ana", reason="")
+        digits.change_route(change(SetShadow(shadow=Shadow(version=1))))
     with pytest.raises(ModelNotFound, match=r"version 9 .* admitted: 1, 2, 3"):
-        digits.set_shadow("digits", Shadow(version=9), actor="ana", reason="")
-    assert digits.set_shadow("digits", None, actor="ana", reason="").generation == 1
+        digits.change_route(change(SetShadow(shadow=Shadow(version=9))))
+    assert digits.change_route(change(SetShadow(shadow=None))).generation == 1
     assert len(digits.history("digits")) == 1
 
 
@@ -252,7 +255,7 @@ def test_two_processes_promoting_at_once_give_one_success_and_one_conflict(digit
 def _promote_in_turn(url: str, versions: tuple[int, ...]) -> None:
     ledger = Ledger(url)
     for version in versions * 10:
-        ledger.promote("digits", version, actor=f"{version}", reason="")
+        ledger.change_route(change(Promote(version=version), actor=f"{version}"))
 
 
 def test_promotions_without_expectation_are_serialised_and_none_is_lost(digits: Ledger, ledger_url: str) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from flows import releases
 from registry.errors import VersionConflict
 from registry.ledger.ledger import Ledger
+from registry.records.change import Promote
+from tests.drafts import change
 
 
 def promote_together(url: str, catalog: Path, version: int, barrier: Barrier, found: "Queue[str]") -> None:
@@ -16,7 +18,9 @@ def promote_together(url: str, catalog: Path, version: int, barrier: Barrier, fo
     ledger.routes()  # connected before the start
     barrier.wait(60)
     try:
-        releases.promote(ledger, catalog, "digits", version, actor=str(version), reason="", expected_generation=1)
+        releases.change_route(
+            ledger, catalog, change(Promote(version=version), actor=str(version), expected_generation=1)
+        )
     except VersionConflict:
         found.put("conflict")
     else:
@@ -27,4 +31,4 @@ def promote_in_turn(url: str, catalog: Path, versions: tuple[int, int], rounds: 
     """Promote two versions in turn, whatever is live."""
     ledger = Ledger(url)
     for version in versions * rounds:
-        releases.promote(ledger, catalog, "digits", version, actor=str(os.getpid()), reason="")
+        releases.change_route(ledger, catalog, change(Promote(version=version), actor=str(os.getpid())))

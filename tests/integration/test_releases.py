@@ -13,13 +13,14 @@ import pytest
 from flows import releases
 from registry.errors import InputError, ModelNotFound, TransientError, VersionConflict
 from registry.ledger.ledger import Ledger
+from registry.records.change import Promote, RollBack
 from registry.records.release import CatalogEntry
 from registry.store.base import CHAMPION
 from registry.store.location import ArtifactLocation
 from registry.store.memory import MemoryStore
 from registry.store.mlflow import MlflowStore
 from serving.engine.catalog import read_entry, write_entry
-from tests.drafts import draft, served
+from tests.drafts import change, draft, served
 from tests.integration.processes import free_ports, wait_for
 from tests.integration.promoting import promote_in_turn, promote_together
 
@@ -69,25 +70,27 @@ def test_promotions_and_rollbacks_reach_the_catalog(ledger: Ledger, catalog: Pat
     releases.publish(ledger, catalog, "digits")
     assert (entry(catalog).generation, entry(catalog).split) == (0, None)
     assert [served.version for served in entry(catalog).versions] == [1, 2, 3]
-    releases.promote(ledger, catalog, "digits", 1, actor="ana", reason="first")
-    route = releases.promote(ledger, catalog, "digits", 2, actor="ana", reason="faster", expected_generation=1)
+    releases.change_route(ledger, catalog, change(Promote(version=1), reason="first"))
+    route = releases.change_route(ledger, catalog, change(Promote(version=2), reason="faster", expected_generation=1))
     assert (route.generation, entry(catalog).split) == (2, route.split)
-    route = releases.rollback(ledger, catalog, "digits", actor="ben", reason="slow", expected_generation=2)
+    route = releases.change_route(
+        ledger, catalog, change(RollBack(), actor="ben", reason="slow", expected_generation=2)
+    )
     assert (route.champion, route.generation) == (1, 3)
     assert_agree(ledger, catalog)
 
 
 def test_a_refused_release_leaves_the_catalog_as_it_is(ledger: Ledger, catalog: Path) -> None:
-    releases.promote(ledger, catalog, "digits", 1, actor="ana", reason="first")
+    releases.change_route(ledger, catalog, change(Promote(version=1), reason="first"))
     before = (catalog / "digits.json").stat().st_mtime_ns
     with pytest.raises(VersionConflict):
-        releases.promote(ledger, catalog, "digits", 2, actor="ana", reason="", expected_generation=0)
+        releases.change_route(ledger, catalog, change(Promote(version=2), expected_generation=0))
     with pytest.raises(InputError, match="already live"):
-        releases.promote(ledger, catalog, "digits", 1, actor="ana", reason="")
+        releases.change_route(ledger, catalog, change(Promote(version=1)))
     with pytest.raises(ModelNotFound):
-        releases.promote(ledger, catalog, "digits", 4, actor="ana", reason="")
+        releases.change_route(ledger, catalog, change(Promote(version=4)))
     with pytest.raises(InputError, match="nothing to roll back to"):
-        releases.rollback(ledger, catalog, "digits", actor="ana", reason="")
+        releases.change_route(ledger, catalog, change(RollBack()))
     assert not releases.publish(ledger, catalog, "digits")
     assert (catalog / "digits.json").stat().st_mtime_ns == before
 
@@ -95,7 +98,7 @@ def test_a_refused_release_leaves_the_catalog_as_it_is(ledger: Ledger, catalog: 
 def test_two_processes_promoting_at_once_one_success_one_conflict(
     ledger: Ledger, ledger_url: str, catalog: Path
 ) -> None:
-    releases.promote(ledger, catalog, "digits", 1, actor="ana", reason="first")
+    releases.change_route(ledger, catalog, change(Promote(version=1), reason="first"))
     barrier, found = SPAWN.Barrier(2), SPAWN.Queue()
     processes = [
         SPAWN.Process(target=promote_together, args=(ledger_url, catalog, version, barrier, found))
@@ -114,7 +117,7 @@ def test_a_publisher_that_was_slow_does_not_undo_a_newer_generation(
     ledger: Ledger, catalog: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     second = threading.Thread(
-        target=releases.promote, args=(ledger, catalog, "digits", 2), kwargs={"actor": "ben", "reason": ""}
+        target=releases.change_route, args=(ledger, catalog, change(Promote(version=2), actor="ben"))
     )
 
     def write_late(folder: Path, written: CatalogEntry) -> None:
@@ -124,7 +127,7 @@ def test_a_publisher_that_was_slow_does_not_undo_a_newer_generation(
         write_entry(folder, written)
 
     monkeypatch.setattr(releases, "write_entry", write_late)
-    releases.promote(ledger, catalog, "digits", 1, actor="ana", reason="")
+    releases.change_route(ledger, catalog, change(Promote(version=1)))
     second.join(30)
     assert entry(catalog).generation == 2
     assert_agree(ledger, catalog)
@@ -162,7 +165,7 @@ def test_a_process_killed_while_it_releases_leaves_what_reconcile_repairs(
     assert_agree(ledger, catalog)
     generations = [event.generation for event in ledger.history("digits")]
     assert generations == list(range(1, len(generations) + 1))
-    releases.promote(ledger, catalog, "digits", 3, actor="ana", reason="after the crash")
+    releases.change_route(ledger, catalog, change(Promote(version=3), reason="after the crash"))
     assert_agree(ledger, catalog)
 
 
@@ -170,7 +173,7 @@ def test_reconcile_repairs_catalog_and_mirrors_from_the_ledger(small_ledger: Led
     store = MemoryStore()
     for each in ("one", "two"):
         small_ledger.admit("digits", store.register(draft("digits", each)).served)
-    small_ledger.promote("digits", 1, actor="ana", reason="the process died before the catalog")
+    small_ledger.change_route(change(Promote(version=1), reason="the process died before the catalog"))
     assert releases.reconcile(small_ledger, store, catalog) == (
         "digits: the catalog was behind the ledger and was written again",
         "digits: the alias champion was behind the ledger and was set to the live version",
@@ -179,7 +182,7 @@ def test_reconcile_repairs_catalog_and_mirrors_from_the_ledger(small_ledger: Led
     assert store.alias("digits", CHAMPION) == 1
     assert_agree(small_ledger, catalog)
     (catalog / "digits.json").write_text("{ half of a fi")
-    releases.promote(small_ledger, catalog, "digits", 2, actor="ana", reason="")
+    releases.change_route(small_ledger, catalog, change(Promote(version=2)))
     (catalog / "digits.json").write_text("{ half of a fi")
     store.set_alias("digits", CHAMPION, None)
     assert len(releases.reconcile(small_ledger, store, catalog)) == 2
@@ -200,7 +203,7 @@ def test_reconcile_admits_what_a_dead_process_left_registered(small_ledger: Ledg
 
 def test_reconcile_says_when_an_alias_cannot_follow(small_ledger: Ledger, catalog: Path) -> None:
     small_ledger.admit("digits", served(1))
-    small_ledger.promote("digits", 1, actor="ana", reason="")
+    small_ledger.change_route(change(Promote(version=1)))
     notes = releases.reconcile(small_ledger, MemoryStore(), catalog)
     assert notes[-1].startswith("digits: the alias champion cannot follow the ledger: there is no version 1")
 
@@ -210,8 +213,8 @@ def test_releases_work_while_mlflow_is_down(small_ledger: Ledger, catalog: Path,
     store = MlflowStore(f"http://127.0.0.1:{port}", ArtifactLocation(folder=tmp_path / "artifacts"))
     for number in (1, 2):
         small_ledger.admit("digits", served(number))
-        releases.promote(small_ledger, catalog, "digits", number, actor="ana", reason="")
-    releases.rollback(small_ledger, catalog, "digits", actor="ben", reason="slow")
+        releases.change_route(small_ledger, catalog, change(Promote(version=number)))
+    releases.change_route(small_ledger, catalog, change(RollBack(), actor="ben", reason="slow"))
     assert_agree(small_ledger, catalog)
     with pytest.raises(TransientError):
         releases.mirror(small_ledger, store, "digits")
@@ -231,10 +234,12 @@ def test_the_aliases_follow_when_mlflow_is_back(
     for each in ("one", "two"):
         version = store.register(draft("released-elsewhere", each))
         small_ledger.admit(version.model, version.served)
-        releases.promote(small_ledger, catalog, version.model, version.version, actor="ana", reason="")
+        releases.change_route(small_ledger, catalog, change(Promote(version=version.version), model=version.model))
     assert releases.mirror(small_ledger, store, "released-elsewhere")
     assert store.alias("released-elsewhere", CHAMPION) == 2
-    releases.rollback(small_ledger, catalog, "released-elsewhere", actor="ben", reason="slow")
+    releases.change_route(
+        small_ledger, catalog, change(RollBack(), model="released-elsewhere", actor="ben", reason="slow")
+    )
     assert releases.mirror(small_ledger, store, "released-elsewhere")
     assert not releases.mirror(small_ledger, store, "released-elsewhere")
     assert store.alias("released-elsewhere", CHAMPION) == 1

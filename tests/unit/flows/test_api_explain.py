@@ -9,10 +9,12 @@ from fastapi.testclient import TestClient
 
 from flows import releases
 from flows.api_app import build_app
+from registry.records.change import Promote, SetPolicy
 from registry.records.release import Feedback, ServingPolicy
 from serving.engine.capture import Capture, CapturedRequest
 from serving.engine.retention import Retention
 from serving.engine.traffic import sampled
+from tests.drafts import change
 from tests.unit.flows.api_stack import FakeStack, fake_stack
 
 TAKEN = next(name for name in map("request-{}".format, range(1000)) if sampled(name, 0.1))
@@ -25,8 +27,10 @@ def stack(tmp_path: Path) -> FakeStack:
     for reason in ("better", "better still"):
         version = stack.register()
         promoted = stack.platform.settings.catalog_folder
-        releases.promote(
-            stack.platform.ledger, promoted, "digits", version.version, actor="flow optimize", reason=reason
+        releases.change_route(
+            stack.platform.ledger,
+            promoted,
+            change(Promote(version=version.version), actor="flow optimize", reason=reason),
         )
     return stack
 
@@ -51,7 +55,9 @@ def ask(api: TestClient, **query: str) -> tuple[int, dict[str, Any]]:
 
 def test_a_captured_request_leads_to_all_that_made_its_answer(stack: FakeStack, api: TestClient) -> None:
     capture(stack, "id-1")
-    stack.platform.ledger.set_policy("digits", ServingPolicy(pinned=True), actor="CLI", reason="no release")
+    stack.platform.ledger.change_route(
+        change(SetPolicy(policy=ServingPolicy(pinned=True)), actor="CLI", reason="no release")
+    )
     stack.platform.ledger.add_feedback(Feedback(model="digits", request_id="id-1", labels=(1, 2)))
     status, found = ask(api, request_id="id-1")
     assert status == 200, found

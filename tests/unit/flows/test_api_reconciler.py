@@ -6,8 +6,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from flows.api_app import build_app
+from registry.records.change import Promote
 from registry.records.release import OptimizationState, OptimizationStatus
 from serving.engine.catalog import read_entry
+from tests.drafts import change
 from tests.unit.flows.api_stack import FakeStack, fake_stack
 
 
@@ -34,7 +36,9 @@ def save(stack: FakeStack, state: OptimizationState, *, age_s: float = 0, flow_r
 
 def test_catalog_is_repaired_at_start_even_without_mlflow(stack: FakeStack) -> None:
     stack.register()
-    stack.platform.ledger.promote("digits", 1, actor="test", reason="the process died before the rename")
+    stack.platform.ledger.change_route(
+        change(Promote(version=1), actor="test", reason="the process died before the rename")
+    )
     stack.store.down = True
     catalog = stack.platform.settings.catalog_folder / "digits.json"
     assert not catalog.exists()

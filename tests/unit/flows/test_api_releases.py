@@ -68,9 +68,62 @@ def test_policy_and_shadow_reach_ledger_catalog_and_workers(api: TestClient, sta
     ]
 
 
+def test_traffic_reaches_ledger_catalog_and_workers_and_a_promotion_ends_it(api: TestClient, stack: FakeStack) -> None:
+    for _ in range(3):
+        stack.register(admit=False)
+    assert api.get("/v1/models/digits/traffic").status_code == 404
+    api.post("/v1/models/digits/promote", json={"version": 1})
+    api.put("/v1/models/digits/shadow", json={"shadow": {"version": 2}})
+    split = {"weights": {"1": 90, "2": 10}}
+    changed = api.put("/v1/models/digits/traffic", json={"split": split, "expected_generation": 2, "reason": "try"})
+    assert (changed.status_code, changed.headers["etag"], changed.json()["acknowledged"]) == (200, '"3"', [0, 1])
+    found = api.get("/v1/models/digits/traffic").json()
+    assert found == {"generation": 3, "champion": 1, "split": {"weights": {"1": 90.0, "2": 10.0}}}
+    entry = read_entry(stack.platform.settings.catalog_folder / "digits.json")
+    assert entry.split is not None
+    assert (entry.split.weights, entry.shadow) == ({1: 90, 2: 10}, None)
+    promoted = api.post("/v1/models/digits/promote", json={"version": 1}).json()
+    assert promoted["route"]["split"] == {"weights": {"1": 100.0}}
+    actions = [event["action"] for event in api.get("/v1/models/digits/history").json()]
+    assert actions == ["promote", "shadow", "traffic", "promote"]
+
+
+def test_a_route_is_sent_once_and_changed_only_by_who_has_seen_it(api: TestClient, stack: FakeStack) -> None:
+    stack.register()
+    stack.register()
+    api.post("/v1/models/digits/promote", json={"version": 1}, headers={"If-Match": '"0"'})
+    for path in ("/v1/models/digits/policy", "/v1/models/digits/traffic"):
+        seen = api.get(path)
+        assert seen.headers["etag"] == '"1"'
+        again = api.get(path, headers={"If-None-Match": '"1"'})
+        assert (again.status_code, again.content) == (304, b"")
+    changes: list[tuple[str, str, dict[str, object]]] = [
+        ("POST", "promote", {"version": 2}),
+        ("POST", "rollback", {}),
+        ("PUT", "policy", {"policy": {}}),
+        ("PUT", "shadow", {"shadow": {"version": 2}}),
+        ("PUT", "traffic", {"split": {"weights": {"1": 50, "2": 50}}}),
+    ]
+    for method, path, body in changes:
+        refused = api.request(method, f"/v1/models/digits/{path}", json=body, headers={"If-Match": '"4"'})
+        assert (refused.status_code, refused.json()["type"]) == (412, "urn:burnish:precondition-failed"), path
+    assert api.delete("/v1/models/digits/shadow", headers={"If-Match": '"4"'}).status_code == 412
+    won = api.post("/v1/models/digits/promote", json={"version": 2}, headers={"If-Match": '"1"'})
+    assert (won.status_code, won.headers["etag"]) == (200, '"2"')
+    assert api.get("/v1/models/digits/traffic", headers={"If-None-Match": '"1"'}).json()["generation"] == 2
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [
+        ("digits/traffic", {"split": {"weights": {"1": 50, "2": 40}}}, 422),
+        ("digits/traffic", {"split": {"weights": {"1": 100, "2": 0}}}, 422),
+        ("digits/traffic", {"split": {"weights": {"2": 100}}}, 422),
+        ("digits/traffic", {"split": {"weights": {"1": 110, "2": -10}}}, 422),
+        ("digits/traffic", {"split": {"weights": {"one": 100}}}, 422),
+        ("digits/traffic", {"split": {"weights": {}}}, 422),
+        ("digits/traffic", {"split": {"weights": {"1": 50, "9": 50}}}, 404),
+        ("digits/traffic", {"split": {"weights": {"1": 100}}, "expected_generation": 5}, 409),
         ("digits/shadow", {"shadow": {"version": 1}}, 422),
         ("digits/shadow", {"shadow": {"version": 9}}, 404),
         ("digits/shadow", {"shadow": {"version": 2, "percent": 0}}, 422),

@@ -7,9 +7,11 @@ from burnish.cli import build as command
 from burnish.cli.main import run
 from flows import wiring
 from flows.settings import StackSettings
+from registry.records.change import Promote
 from registry.records.model import ModelVersion
 from registry.store.artifacts_local import LocalArtifacts
 from registry.store.memory import MemoryStore
+from tests.drafts import change
 from tests.integration.versions import registered, write_model
 
 
@@ -26,7 +28,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Pa
         draft = registered("tiny", number, tmp_path / "model").draft
         version = store.register(draft.model_copy(update={"optimization_id": f"{number:032d}"}))
         ledger.admit("tiny", version.served)
-    ledger.promote("tiny", 1, actor="test", reason="test")
+    ledger.change_route(change(Promote(version=1), model="tiny", actor="test", reason="test"))
     ledger.close()
     calls: list[tuple[int, Path, Path]] = []
 

@@ -11,9 +11,11 @@ from fastapi.testclient import TestClient
 from burnish.cli import main
 from flows import releases
 from flows.api_app import build_app
+from registry.records.change import Promote
 from registry.records.release import Feedback
 from serving.engine.capture import Capture, CapturedRequest
 from serving.engine.retention import Retention
+from tests.drafts import change
 from tests.unit.burnish.bridge import answer_with, by_host, to_app
 from tests.unit.flows.api_stack import FakeStack, fake_stack
 
@@ -26,7 +28,9 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStack
     made = fake_stack(tmp_path)
     version = made.register()
     ledger, settings = made.platform.ledger, made.platform.settings
-    releases.promote(ledger, settings.catalog_folder, "digits", 1, actor="flow optimize", reason="it is faster")
+    releases.change_route(
+        ledger, settings.catalog_folder, change(Promote(version=1), actor="flow optimize", reason="it is faster")
+    )
     ledger.add_feedback(Feedback(model="digits", request_id="id-1", labels=(7,)))
     writer = Capture(settings.capture_folder, 1, Retention(mib=100, days=1))
     x = np.zeros((1, 2), np.float32)

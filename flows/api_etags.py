@@ -1,0 +1,79 @@
+"""Entity tags: a route's generation as ``ETag``, and what a caller has seen of it as ``If-Match``, ``If-None-Match``.
+
+The tag of what a route alone says is its generation, ``"7"``; views that say more add a digest of it, ``"7-3fa9c0d1"``.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+from fastapi import Header, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+
+from registry.errors import InputError, VersionConflict
+from registry.records.base import Record
+
+IfMatch = Annotated[
+    str | None,
+    Header(description='Refuse with 412 if the route\'s ETag is another by now, such as `"7"`.', max_length=1000),
+]
+
+_TAG = re.compile(r'(W/)?"([^"]*)"')
+_GENERATION = re.compile(r"(\d{1,9})(-[0-9a-f]+)?")
+_VIEW_DIGITS = 12
+
+
+def tag(generation: int, view: Record | None = None) -> str:
+    """Return the entity tag of a route, or of a view that says more than the route."""
+    return f'"{generation}"' if view is None else f'"{generation}-{view.digest[:_VIEW_DIGITS]}"'
+
+
+def answer(request: Request, view: Record, etag: str) -> Response:
+    """Return a view under its tag; 304 without a body if the caller has it already."""
+    headers = {"ETag": etag}
+    given = request.headers.get("if-none-match", "")
+    if given.strip() == "*" or etag in (f'"{found}"' for _, found in _TAG.findall(given)):
+        return Response(status_code=304, headers=headers)
+    return JSONResponse(view.model_dump(mode="json"), headers=headers)
+
+
+def expected(if_match: str | None, generation: int | None, current: int) -> int | None:
+    """Return the generation that a change may replace, from ``If-Match`` and from the body.
+
+    Args:
+        if_match: the header.
+        generation: what the body expects.
+        current: the route's generation now, 0 for no route.
+
+    Raises:
+        HTTPException: 412, no tag of the header is that of the route.
+        InputError: the header and the body expect different generations.
+    """
+    if if_match is None:
+        return generation
+    seen = {int(found[1]) for found in map(_GENERATION.fullmatch, _strong_tags(if_match)) if found}
+    if if_match.strip() == "*":
+        seen = {current} - {0}
+    if generation is not None and generation not in seen:
+        raise InputError(f"If-Match says {if_match}, expected_generation says {generation}; give one of the two")
+    if current not in seen:
+        raise HTTPException(
+            412, f'the route\'s ETag is "{current}", not {if_match}; look at what is live, decide again'
+        )
+    return current
+
+
+@contextmanager
+def precondition(if_match: str | None) -> Iterator[None]:
+    """Make a lost race for a route 412 where the caller has said what they have seen by ``If-Match``."""
+    try:
+        yield
+    except VersionConflict as error:
+        if if_match is None:
+            raise
+        raise HTTPException(412, str(error)) from error
+
+
+def _strong_tags(header: str) -> Iterator[str]:
+    return (found for weak, found in _TAG.findall(header) if not weak)
