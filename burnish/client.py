@@ -2,7 +2,7 @@
 
 import importlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,6 @@ from burnish.replies import (
     DriftReport,
     FlowRun,
     Model,
-    Models,
     Optimization,
     Policy,
     Prediction,
@@ -115,8 +114,8 @@ class Client:
 
     def optimizations(self, model: str | None = None) -> tuple[Optimization, ...]:
         """List optimizations, newest first."""
-        found = self._control.get("/v1/optimizations", {"model": model} if model else None)
-        return tuple(Optimization.read({"status": status}, self.control_url) for status in found["optimizations"])
+        found = self._list("/v1/optimizations", "optimizations", {"model": model})
+        return tuple(Optimization.read({"status": status}, self.control_url) for status in found)
 
     def candidates(self, optimization_id: str) -> tuple[Candidate, ...]:
         """Return the candidates of an optimization that has a result."""
@@ -147,23 +146,26 @@ class Client:
             last = found
             time.sleep(_POLL_S)
 
-    def models(self) -> Models:
-        """List every model and what serves of it."""
-        found = self._control.get("/v1/models")
-        return Models(
-            models=tuple(_model(model) for model in found["models"]),
-            registry_unavailable=found["registry_unavailable"],
-        )
+    def models(self, *, prefix: str | None = None, contains: str | None = None) -> tuple[Model, ...]:
+        """List the models, by name, with what serves of each.
+
+        Args:
+            prefix: what their names begin with.
+            contains: what their names hold anywhere.
+        """
+        filters = {"prefix": prefix, "contains": contains}
+        return tuple(Model.read(found) for found in self._list("/v1/models", "models", filters))
 
     def versions(self, model: str) -> Versions:
         """List the versions of a model, oldest first."""
-        found = self._control.get(f"/v1/models/{quote(model, safe='')}/versions")
+        pages = list(self._pages(f"/v1/models/{quote(model, safe='')}/versions", {}))
+        found, versions = pages[-1], [version for page in pages for version in page["versions"]]
         route = found["route"] or {}
         return Versions(
             model=model,
             generation=route.get("generation"),
             champion=route.get("champion"),
-            versions=tuple(Version.read(version) for version in found["versions"]),
+            versions=tuple(Version.read(version) for version in versions),
             registry_unavailable=found["registry_unavailable"],
         )
 
@@ -174,7 +176,7 @@ class Client:
             RemoteError: there is no such version (status 404), or the route's generation is another (409).
         """
         body = {"version": version, "expected_generation": expected_generation, "reason": reason}
-        return _release(self._control.post(f"/v1/models/{quote(model, safe='')}/promote", body))
+        return Release.read(self._control.post(f"/v1/models/{quote(model, safe='')}/promote", body))
 
     def rollback(self, model: str, *, expected_generation: int | None = None, reason: str = "") -> Release:
         """Return a model to the champion before the current one.
@@ -183,7 +185,7 @@ class Client:
             RemoteError: nothing to go back to (status 404), or the route's generation is another (409).
         """
         body = {"expected_generation": expected_generation, "reason": reason}
-        return _release(self._control.post(f"/v1/models/{quote(model, safe='')}/rollback", body))
+        return Release.read(self._control.post(f"/v1/models/{quote(model, safe='')}/rollback", body))
 
     def policy(self, model: str) -> tuple[int, Policy]:
         """Return the route's generation (0: nothing is live) and how the model is served."""
@@ -195,16 +197,16 @@ class Client:
     ) -> Release:
         """Serve a live model by another policy."""
         body = {"policy": asdict(policy), "expected_generation": expected_generation, "reason": reason}
-        return _release(self._control.put(f"/v1/models/{quote(model, safe='')}/policy", body))
+        return Release.read(self._control.put(f"/v1/models/{quote(model, safe='')}/policy", body))
 
     def set_shadow(self, model: str, version: int, percent: float = 100, *, reason: str = "") -> Release:
         """Let a version that is not live compute a share of the requests after they were answered."""
         body = {"shadow": {"version": version, "percent": percent}, "reason": reason}
-        return _release(self._control.put(f"/v1/models/{quote(model, safe='')}/shadow", body))
+        return Release.read(self._control.put(f"/v1/models/{quote(model, safe='')}/shadow", body))
 
     def end_shadow(self, model: str, *, reason: str = "") -> Release:
         """Let no version shadow a model any more."""
-        return _release(self._control.delete(f"/v1/models/{quote(model, safe='')}/shadow", {"reason": reason}))
+        return Release.read(self._control.delete(f"/v1/models/{quote(model, safe='')}/shadow", {"reason": reason}))
 
     def predict(self, model: str, inputs: Mapping[str, Any], version: int | None = None) -> Prediction:
         """Ask a model: NumPy arrays by input name, or nested lists, which take the model's datatypes.
@@ -253,43 +255,27 @@ class Client:
 
     def monitor(self, model: str) -> FlowRun:
         """Start the flow that makes a drift report."""
-        return _flow_run(self._control.post(f"/v1/models/{quote(model, safe='')}/monitor", {}))
+        return FlowRun.read(self._control.post(f"/v1/models/{quote(model, safe='')}/monitor", {}))
 
     def drift_reports(self, model: str) -> tuple[DriftReport, ...]:
         """List the drift reports of a model, newest first."""
-        found = self._control.get(f"/v1/models/{quote(model, safe='')}/drift")
-        return tuple(DriftReport.read(report, self.control_url) for report in found["reports"])
+        found = self._list(f"/v1/models/{quote(model, safe='')}/drift", "reports", {})
+        return tuple(DriftReport.read(report, self.control_url) for report in found)
 
     def retrain(self, model: str, trainer: str | None = None) -> FlowRun:
         """Start the flow that retrains a model."""
-        return _flow_run(self._control.post(f"/v1/models/{quote(model, safe='')}/retrain", {"trainer": trainer}))
+        return FlowRun.read(self._control.post(f"/v1/models/{quote(model, safe='')}/retrain", {"trainer": trainer}))
 
     def feedback(self, model: str, request_id: str, labels: Iterable[float]) -> None:
         """Tell the true answers to one request, one value a sample."""
         body = {"model": model, "request_id": request_id, "labels": [float(label) for label in labels]}
         self._control.post("/v1/feedback", body)
 
+    def _list(self, path: str, items: str, filters: Mapping[str, str | None]) -> Iterator[Any]:
+        return (item for page in self._pages(path, filters) for item in page[items])
 
-def _model(found: Mapping[str, Any]) -> Model:
-    route = found["route"] or {}
-    return Model(
-        name=found["name"],
-        generation=route.get("generation"),
-        champion=route.get("champion"),
-        versions=tuple(found["versions"]),
-    )
-
-
-def _release(found: Mapping[str, Any]) -> Release:
-    route = found["route"]
-    return Release(
-        model=route["model"],
-        champion=route["champion"],
-        generation=route["generation"],
-        acknowledged=tuple(found["acknowledged"]),
-        pending=tuple(found["pending"]),
-    )
-
-
-def _flow_run(found: Mapping[str, Any]) -> FlowRun:
-    return FlowRun(id=found["id"], name=found["name"], state=found["state"], url=found["url"])
+    def _pages(self, path: str, filters: Mapping[str, str | None]) -> Iterator[Any]:
+        asked = {name: value for name, value in filters.items() if value is not None}
+        yield (page := self._control.get(path, asked))
+        while page["next"] is not None:
+            yield (page := self._control.get(path, asked | {"cursor": page["next"]}))

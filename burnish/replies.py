@@ -192,13 +192,11 @@ class Model:
     champion: int | None
     versions: tuple[int, ...]
 
-
-@dataclass(frozen=True)
-class Models:
-    """All models; ``registry_unavailable`` says why only released ones are listed."""
-
-    models: tuple[Model, ...]
-    registry_unavailable: str | None
+    @classmethod
+    def read(cls, found: Json) -> "Model":
+        """Read the API's summary of a model."""
+        route = found["route"] or {}
+        return cls(found["name"], route.get("generation"), route.get("champion"), tuple(found["versions"]))
 
 
 @dataclass(frozen=True)
@@ -222,6 +220,13 @@ class Release:
     acknowledged: tuple[int, ...]
     pending: tuple[int, ...]
 
+    @classmethod
+    def read(cls, found: Json) -> "Release":
+        """Read the API's view of a change."""
+        route = found["route"]
+        workers = tuple(found["acknowledged"]), tuple(found["pending"])
+        return cls(route["model"], route["champion"], route["generation"], *workers)
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -242,6 +247,11 @@ class FlowRun:
     name: str
     state: str
     url: str
+
+    @classmethod
+    def read(cls, found: Json) -> "FlowRun":
+        """Read the API's view of a run."""
+        return cls(found["id"], found["name"], found["state"], found["url"])
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -12,6 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
 from flows import (
+    api_events,
     api_explain,
     api_metrics,
     api_models,
@@ -22,7 +24,9 @@ from flows import (
     api_watching,
 )
 from flows.api_bodies import Health, PlatformStatus
+from flows.api_body_limit import BodyLimit
 from flows.api_platform import Platform, Stack
+from flows.api_request_ids import RequestIds
 
 router = APIRouter(prefix="/v1", tags=["platform"])
 
@@ -39,7 +43,17 @@ def health(platform: Stack) -> Health | JSONResponse:
 def status(platform: Stack) -> PlatformStatus:
     """Say what the reconciler found last."""
     found = platform.reconciler.findings
-    return PlatformStatus(models=len(platform.ledger.models()), mirrors=found.mirrors, notes=found.notes)
+    return PlatformStatus(models=platform.ledger.listings.count(), mirrors=found.mirrors, notes=found.notes)
+
+
+class _ControlApi(FastAPI):
+    """The application, whose OpenAPI knows the form of problems."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the description of every operation."""
+        described = super().openapi()
+        described["components"]["schemas"]["Problem"] = api_problems.Problem.model_json_schema()
+        return described
 
 
 def build_app(platform: Platform) -> FastAPI:
@@ -54,16 +68,19 @@ def build_app(platform: Platform) -> FastAPI:
         platform.ledger.close()
 
     assets = _swagger_assets()
-    app = FastAPI(
+    app = _ControlApi(
         title="Burnish control API",
         version=version("burnish"),
         lifespan=lifespan,
         docs_url="/docs" if assets is None else None,
         redoc_url=None,
+        responses=api_problems.RESPONSES,
     )
     app.state.platform = platform
     api_problems.install(app)
-    for part in (api_uploads, api_optimizations, api_models, api_releases, api_watching, api_explain):
+    app.add_middleware(BodyLimit)
+    app.add_middleware(RequestIds)
+    for part in (api_uploads, api_optimizations, api_events, api_models, api_releases, api_watching, api_explain):
         app.include_router(part.router, prefix="/v1")
     app.include_router(router)
     app.include_router(api_metrics.router)

@@ -1,14 +1,23 @@
 """What the control API takes and answers, besides the records themselves."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 
 from registry.records.base import Digest, Record, VersionNumber
 from registry.records.model import ModelVersion, ServedVersion
 from registry.records.observation import DriftReport
 from registry.records.optimization import OptimizationConfig
-from registry.records.release import OptimizationStatus, Route, ServingPolicy, Shadow, TrafficSplit
+from registry.records.release import OptimizationStatus, ReleaseEvent, Route, ServingPolicy, Shadow, TrafficSplit
+
+Reason = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00]*$")]
+"""Why something is done; databases keep no NUL."""
+
+
+class Page(Record):
+    """A part of a list."""
+
+    next: str | None = Field(default=None, description="Cursor of the next page; none: this is the last one.")
 
 
 class Uploaded(BaseModel):
@@ -31,7 +40,7 @@ class ChangeBody(Record):
     """What every change of a route may say."""
 
     expected_generation: int | None = Field(default=None, ge=0, description="Refuse if the route is another by now.")
-    reason: str = Field(default="", max_length=1000, description="Kept in the history.")
+    reason: Reason = Field(default="", description="Kept in the history.")
 
 
 class PromoteBody(ChangeBody):
@@ -79,7 +88,7 @@ class RetrainBody(Record):
     trainer: str | None = Field(default=None, description="module:function, one of the setting `trainers`.")
 
 
-class DriftReportList(Record):
+class DriftReportList(Page):
     """Drift reports, newest first."""
 
     reports: tuple[DriftReport, ...]
@@ -103,10 +112,16 @@ class OptimizationView(Record):
     prefect_unavailable: str | None = Field(default=None, description="Why the flow run is not shown.")
 
 
-class OptimizationList(Record):
+class OptimizationList(Page):
     """Optimizations, newest first."""
 
     optimizations: tuple[OptimizationStatus, ...]
+
+
+class ReleaseEventList(Page):
+    """Changes of a route, oldest first."""
+
+    events: tuple[ReleaseEvent, ...]
 
 
 class VersionView(Record):
@@ -119,22 +134,21 @@ class VersionView(Record):
 
 
 class ModelSummary(Record):
-    """One model in the list of all."""
+    """One model: what serves of it, and the numbers of its versions."""
 
     name: str
     route: Route | None
     versions: tuple[int, ...]
 
 
-class ModelList(Record):
-    """All models."""
+class ModelList(Page):
+    """Models by name."""
 
     models: tuple[ModelSummary, ...]
-    registry_unavailable: str | None = Field(default=None, description="Why only what the ledger holds is shown.")
 
 
-class ModelView(Record):
-    """One model: its route and its versions."""
+class VersionList(Page):
+    """A model's versions, oldest first, with its route."""
 
     name: str
     route: Route | None

@@ -6,9 +6,9 @@ The tag of what a route alone says is its generation, ``"7"``; views that say mo
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Header, HTTPException, Request, Response
+from fastapi import Header, HTTPException, Response
 from fastapi.responses import JSONResponse
 
 from registry.errors import InputError, VersionConflict
@@ -18,6 +18,17 @@ IfMatch = Annotated[
     str | None,
     Header(description='Refuse with 412 if the route\'s ETag is another by now, such as `"7"`.', max_length=1000),
 ]
+
+IfNoneMatch = Annotated[
+    str | None, Header(description="Answer 304 without a body if the ETag is still this one.", max_length=1000)
+]
+
+_ETAG_HEADER = {"headers": {"ETag": {"description": "Of the route.", "schema": {"type": "string"}}}}
+TAGGED: dict[int | str, dict[str, Any]] = {200: _ETAG_HEADER, 304: {"description": "The caller has it already."}}
+"""What OpenAPI says of an answer with a tag, besides the answer itself."""
+
+CHANGED: dict[int | str, dict[str, Any]] = {200: _ETAG_HEADER}
+"""What OpenAPI says of the answer to a change of a route."""
 
 _TAG = re.compile(r'(W/)?"([^"]*)"')
 _GENERATION = re.compile(r"(\d{1,9})(-[0-9a-f]+)?")
@@ -29,10 +40,10 @@ def tag(generation: int, view: Record | None = None) -> str:
     return f'"{generation}"' if view is None else f'"{generation}-{view.digest[:_VIEW_DIGITS]}"'
 
 
-def answer(request: Request, view: Record, etag: str) -> Response:
+def answer(view: Record, etag: str, if_none_match: str | None) -> Response:
     """Return a view under its tag; 304 without a body if the caller has it already."""
     headers = {"ETag": etag}
-    given = request.headers.get("if-none-match", "")
+    given = if_none_match or ""
     if given.strip() == "*" or etag in (f'"{found}"' for _, found in _TAG.findall(given)):
         return Response(status_code=304, headers=headers)
     return JSONResponse(view.model_dump(mode="json"), headers=headers)

@@ -2,19 +2,29 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
+from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse
 
+from flows import api_pages
 from flows.api_bodies import OptimizationBody, OptimizationList, OptimizationView
+from flows.api_once import OnceRoute
+from flows.api_pages import DEFAULT_LIMIT, Cursor, Limit
 from flows.api_platform import Platform, Stack
+from flows.api_problems import file_of
 from registry.errors import BurnishError, InputError, ModelNotFound, TransientError
 from registry.records.base import ModelName
 from registry.records.optimization import OptimizationRequest
 from registry.records.release import OptimizationState, OptimizationStatus
+from registry.records.tenant import DEFAULT_TENANT
 
-router = APIRouter(tags=["optimizations"])
+router = APIRouter(tags=["optimizations"], route_class=OnceRoute)
+
+_JSON, _HTML, _SVG = (file_of(media_type) for media_type in ("application/json", "text/html", "image/svg+xml"))
+
+OptimizationId = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9-]{1,64}$", description="As its start returned it.")]
 
 
 @router.post("/models/{model}/optimizations", status_code=202)
@@ -52,15 +62,19 @@ def start(model: ModelName, body: OptimizationBody, platform: Stack) -> Optimiza
 
 
 @router.get("/optimizations")
-def optimizations(platform: Stack, model: ModelName | None = None) -> OptimizationList:
+def optimizations(
+    platform: Stack, model: ModelName | None = None, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> OptimizationList:
     """List optimizations, newest first."""
-    found = platform.ledger.optimizations(model)
-    newest_first = sorted(found, key=lambda status: status.created_at, reverse=True)
-    return OptimizationList(optimizations=tuple(newest_first))
+    listed = ("optimizations", model)
+    last = api_pages.after(cursor, (api_pages.moment, api_pages.word), *listed)
+    found = platform.ledger.listings.optimizations(DEFAULT_TENANT, limit + 1, model=model, after=last)
+    items, following = api_pages.page(found, limit, lambda status: (status.created_at.isoformat(), status.id), *listed)
+    return OptimizationList(optimizations=items, next=following)
 
 
 @router.get("/optimizations/{optimization_id}")
-def optimization(optimization_id: str, platform: Stack) -> OptimizationView:
+def optimization(optimization_id: OptimizationId, platform: Stack) -> OptimizationView:
     """Say where an optimization stands, with its Prefect flow run."""
     status = platform.ledger.optimization(optimization_id)
     try:
@@ -70,20 +84,39 @@ def optimization(optimization_id: str, platform: Stack) -> OptimizationView:
     return OptimizationView(status=status, flow_run=run)
 
 
-@router.get("/optimizations/{optimization_id}/result", response_class=FileResponse)
-def result(optimization_id: str, platform: Stack) -> FileResponse:
+@router.post("/optimizations/{optimization_id}/cancel", status_code=202)
+def cancel(optimization_id: OptimizationId, platform: Stack) -> OptimizationView:
+    """Stop an optimization; the best that its search has found until then is kept as an artifact."""
+    ledger = platform.ledger
+    wanted = {"state": OptimizationState.CANCELLING, "updated_at": datetime.now(UTC)}
+    status = ledger.save_optimization(ledger.optimization(optimization_id).model_copy(update=wanted))
+    if status.state is not OptimizationState.CANCELLING:
+        raise HTTPException(409, f"the optimization {optimization_id} has ended already, it is {status.state}")
+    run = platform.deployments.find(run_id=status.flow_run, key=status.id)
+    if run is None or platform.deployments.cancel(run) == "CANCELLED":
+        ended = {"state": OptimizationState.CANCELLED, "message": "cancelled before it began"}
+        status = ledger.save_optimization(status.model_copy(update=ended))
+    return OptimizationView(status=status, flow_run=run)
+
+
+@router.get(
+    "/optimizations/{optimization_id}/result", response_class=FileResponse, responses=file_of("application/json")
+)
+def result(optimization_id: OptimizationId, platform: Stack) -> FileResponse:
     """Return ``result.json``: every candidate with its figures."""
     return FileResponse(_result_file(platform, optimization_id, "result.json"), media_type="application/json")
 
 
-@router.get("/optimizations/{optimization_id}/report", response_class=FileResponse)
-def report(optimization_id: str, platform: Stack) -> FileResponse:
+@router.get("/optimizations/{optimization_id}/report", response_class=FileResponse, responses=_HTML)
+def report(optimization_id: OptimizationId, platform: Stack) -> FileResponse:
     """Return the report page."""
     return FileResponse(_result_file(platform, optimization_id, "report.html"), media_type="text/html")
 
 
-@router.get("/optimizations/{optimization_id}/plots/{plot}", response_class=FileResponse)
-def plot(optimization_id: str, plot: Literal["latency", "front"], platform: Stack) -> FileResponse:
+@router.get(
+    "/optimizations/{optimization_id}/plots/{plot}", response_class=FileResponse, responses=file_of("image/svg+xml")
+)
+def plot(optimization_id: OptimizationId, plot: Literal["latency", "front"], platform: Stack) -> FileResponse:
     """Return one of the report's plots as SVG."""
     return FileResponse(_result_file(platform, optimization_id, f"{plot}.svg"), media_type="image/svg+xml")
 

@@ -35,7 +35,7 @@ class Platform:
         Raises:
             ModelNotFound: it is not.
         """
-        if model not in self.ledger.models():
+        if self.ledger.listings.model(model) is None:
             raise ModelNotFound(f"there is no model {model!r}; `burnish models` lists those there are")
 
 

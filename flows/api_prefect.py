@@ -49,6 +49,16 @@ class Deployments:
         runs = self._body(self._call("POST", "/api/flow_runs/filter", {"flow_runs": wanted, "limit": 1}))
         return self._flow_run(runs[0]) if runs else None
 
+    def cancel(self, run: FlowRun) -> str:
+        """Ask Prefect to cancel a run; return the type of the state that it is in then.
+
+        Raises:
+            TransientError: Prefect does not answer.
+        """
+        wanted = {"type": "CANCELLING", "name": "Cancelling", "message": "asked for at the control API"}
+        answered = self._body(self._call("POST", f"/api/flow_runs/{run.id}/set_state", {"state": wanted}))
+        return str((answered["state"] or {}).get("type", run.state_type))
+
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
         try:
             return self._http.request(method, path, json=body)

@@ -17,7 +17,6 @@ from registry.store.base import CHAMPION, ModelStore
 INTERVAL_S = 10.0
 IN_STEP = "in step"
 
-_OPEN = (OptimizationState.QUEUED, OptimizationState.RUNNING)
 _LOST = ("FAILED", "CRASHED", "CANCELLED")
 _START_GRACE = timedelta(minutes=1)
 _log = logging.getLogger(__name__)
@@ -98,7 +97,7 @@ class Reconciler:
     def _settle_lost_runs(self) -> Iterator[str]:
         """Close optimizations whose flow run ended without saying so, such as after a kill -9."""
         for status in self._ledger.optimizations():
-            if status.state not in _OPEN:
+            if not status.state.open:
                 continue
             try:
                 reason = self._why_lost(status)
@@ -111,6 +110,8 @@ class Reconciler:
 
     def _why_lost(self, status: OptimizationStatus) -> str | None:
         run = self._deployments.find(run_id=status.flow_run, key=status.id)
+        if run is not None and status.state is OptimizationState.CANCELLING:
+            self._deployments.cancel(run)  # asked for while Prefect was down, or not heard by the runner
         if run is not None:
             return f"its flow run ended as {run.state}; see {run.url}" if run.state_type in _LOST else None
         young = datetime.now(UTC) - status.created_at < _START_GRACE
@@ -120,8 +121,10 @@ class Reconciler:
 
     def _still_open(self, optimization_id: str) -> bool:
         """Read again: a run may have written its end just before Prefect was asked."""
-        return self._ledger.optimization(optimization_id).state in _OPEN
+        return self._ledger.optimization(optimization_id).state.open
 
     def _close(self, status: OptimizationStatus, reason: str) -> None:
-        closed = {"state": OptimizationState.FAILED, "message": reason, "updated_at": datetime.now(UTC)}
+        cancelled = status.state is OptimizationState.CANCELLING
+        state = OptimizationState.CANCELLED if cancelled else OptimizationState.FAILED
+        closed = {"state": state, "message": reason, "updated_at": datetime.now(UTC)}
         self._ledger.save_optimization(status.model_copy(update=closed))

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
 from flows import api_etags, releases
@@ -11,62 +11,64 @@ from flows.api_bodies import (
     PolicyBody,
     PolicyView,
     PromoteBody,
+    Reason,
     ReleaseView,
     ShadowBody,
     TrafficBody,
     TrafficView,
 )
-from flows.api_etags import IfMatch
+from flows.api_etags import CHANGED, TAGGED, IfMatch, IfNoneMatch
+from flows.api_once import OnceRoute
 from flows.api_platform import Platform, Stack
 from registry.records.base import ModelName
 from registry.records.change import Change, Promote, RollBack, SetPolicy, SetShadow, SetTraffic, Step
 from registry.records.release import Route, ServingPolicy
 
-router = APIRouter(prefix="/models/{model}", tags=["releases"])
+router = APIRouter(prefix="/models/{model}", tags=["releases"], route_class=OnceRoute)
 
 ACTOR = "control API"
 
 
-@router.post("/promote", response_model=ReleaseView)
+@router.post("/promote", response_model=ReleaseView, responses=CHANGED)
 def promote(model: ModelName, body: PromoteBody, platform: Stack, if_match: IfMatch = None) -> Response:
     """Make a version the champion; the answer says which workers serve it already."""
     _admit(platform, model, body.version)
     return _change(platform, model, Promote(version=body.version), body, if_match)
 
 
-@router.post("/rollback", response_model=ReleaseView)
+@router.post("/rollback", response_model=ReleaseView, responses=CHANGED)
 def rollback(model: ModelName, body: ChangeBody, platform: Stack, if_match: IfMatch = None) -> Response:
     """Return a model to the champion before the current one."""
     return _change(platform, model, RollBack(), body, if_match)
 
 
-@router.get("/policy", response_model=PolicyView)
-def policy(model: ModelName, platform: Stack, request: Request) -> Response:
+@router.get("/policy", response_model=PolicyView, responses=TAGGED)
+def policy(model: ModelName, platform: Stack, if_none_match: IfNoneMatch = None) -> Response:
     """Return how a model is served."""
     route = _route(platform, model)
     found = PolicyView(generation=0, policy=ServingPolicy())
     if route is not None:
         found = PolicyView(generation=route.generation, policy=route.policy)
-    return api_etags.answer(request, found, api_etags.tag(found.generation))
+    return api_etags.answer(found, api_etags.tag(found.generation), if_none_match)
 
 
-@router.put("/policy", response_model=ReleaseView)
+@router.put("/policy", response_model=ReleaseView, responses=CHANGED)
 def set_policy(model: ModelName, body: PolicyBody, platform: Stack, if_match: IfMatch = None) -> Response:
     """Serve a live model by another policy."""
     return _change(platform, model, SetPolicy(policy=body.policy), body, if_match)
 
 
-@router.get("/traffic", response_model=TrafficView)
-def traffic(model: ModelName, platform: Stack, request: Request) -> Response:
+@router.get("/traffic", response_model=TrafficView, responses=TAGGED)
+def traffic(model: ModelName, platform: Stack, if_none_match: IfNoneMatch = None) -> Response:
     """Return which versions answer which percentages of the requests."""
     route = _route(platform, model)
     found = TrafficView(generation=0, champion=None, split=None)
     if route is not None:
         found = TrafficView(generation=route.generation, champion=route.champion, split=route.split)
-    return api_etags.answer(request, found, api_etags.tag(found.generation))
+    return api_etags.answer(found, api_etags.tag(found.generation), if_none_match)
 
 
-@router.put("/traffic", response_model=ReleaseView)
+@router.put("/traffic", response_model=ReleaseView, responses=CHANGED)
 def set_traffic(model: ModelName, body: TrafficBody, platform: Stack, if_match: IfMatch = None) -> Response:
     """Split the requests between the champion and other versions, by percentages that sum to 100."""
     for version in body.split.weights:
@@ -74,18 +76,18 @@ def set_traffic(model: ModelName, body: TrafficBody, platform: Stack, if_match: 
     return _change(platform, model, SetTraffic(split=body.split), body, if_match)
 
 
-@router.put("/shadow", response_model=ReleaseView)
+@router.put("/shadow", response_model=ReleaseView, responses=CHANGED)
 def set_shadow(model: ModelName, body: ShadowBody, platform: Stack, if_match: IfMatch = None) -> Response:
     """Let a version that is not live compute a share of the requests after they were answered."""
     _admit(platform, model, body.shadow.version)
     return _change(platform, model, SetShadow(shadow=body.shadow), body, if_match)
 
 
-@router.delete("/shadow", response_model=ReleaseView)
+@router.delete("/shadow", response_model=ReleaseView, responses=CHANGED)
 def end_shadow(
     model: ModelName,
     platform: Stack,
-    reason: Annotated[str, Query(max_length=1000)] = "",
+    reason: Annotated[Reason, Query()] = "",
     if_match: IfMatch = None,
 ) -> Response:
     """Let no version shadow a model any more."""

@@ -3,13 +3,17 @@
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
+from flows import api_pages
 from flows.api_bodies import DriftReportList, FlowRun, RetrainBody
+from flows.api_once import OnceRoute
+from flows.api_pages import DEFAULT_LIMIT, Cursor, Limit
 from flows.api_platform import Stack
+from flows.api_problems import file_of
 from registry.errors import InputError, ModelNotFound
 from registry.records.base import ModelName
 from registry.records.release import Feedback
 
-router = APIRouter(tags=["watching"])
+router = APIRouter(tags=["watching"], route_class=OnceRoute)
 
 
 @router.post("/models/{model}/monitor", status_code=202)
@@ -20,13 +24,19 @@ def monitor(model: ModelName, platform: Stack) -> FlowRun:
 
 
 @router.get("/models/{model}/drift")
-def drift_reports(model: ModelName, platform: Stack) -> DriftReportList:
+def drift_reports(
+    model: ModelName, platform: Stack, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> DriftReportList:
     """List the drift reports of a model, newest first."""
     platform.require_model(model)
-    return DriftReportList(reports=platform.ledger.drift_reports(model)[::-1])
+    listed = ("drift", model)
+    (last,) = api_pages.after(cursor, (api_pages.moment,), *listed) or (None,)
+    found = platform.ledger.listings.drift_reports(model, limit + 1, after=last)
+    items, following = api_pages.page(found, limit, lambda report: (report.created_at.isoformat(),), *listed)
+    return DriftReportList(reports=items, next=following)
 
 
-@router.get("/models/{model}/drift/report", response_class=FileResponse)
+@router.get("/models/{model}/drift/report", response_class=FileResponse, responses=file_of("text/html"))
 def drift_page(model: ModelName, platform: Stack) -> FileResponse:
     """Return the page of the newest drift report."""
     digest = next((report.report for report in platform.ledger.drift_reports(model)[::-1] if report.report), None)

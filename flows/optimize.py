@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import flow, get_run_logger, states
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows import pages, releases, wiring
-from flows.progress import Progress, close_abandoned
+from flows.progress import Cancelled, Progress, close_abandoned, close_cancelled
 from flows.settings import StackSettings
 from flows.workers import Workers
 from registry.errors import BurnishError, InputError, TransientError, VersionConflict
@@ -91,6 +91,10 @@ async def optimize(request: OptimizationRequest) -> State[Any]:
             workers=wiring.workers(settings),
         )
         return await _to_its_end(run)
+    except Cancelled:
+        status = ledger.optimization(request.id)
+        close_cancelled(ledger, wiring.artifacts(settings), settings.work_folder / request.id, status)
+        return states.Cancelled(message="cancelled while it ran")
     finally:
         ledger.close()
 

@@ -1,6 +1,7 @@
 """Progress of one optimization, kept in the ledger for client and CLI."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from flows import wiring
@@ -10,13 +11,23 @@ from registry.ledger.ledger import Ledger
 from registry.records.gate import GateDecision
 from registry.records.optimization import CandidateResult, CandidateStatus, OptimizationRequest
 from registry.records.release import OptimizationState, OptimizationStatus
+from registry.store.base import ArtifactStore
+from tasks.optimizer.output import read_best
+
+
+class Cancelled(Exception):
+    """Somebody has cancelled the optimization: its flow stops where it is."""
 
 
 class Progress:
     """Writes the status of one optimization; every change is one upsert in the ledger."""
 
     def __init__(self, ledger: Ledger, request: OptimizationRequest, flow_run: str | None) -> None:
-        """Mark the optimization as running."""
+        """Mark the optimization as running.
+
+        Raises:
+            Cancelled: somebody has cancelled it before it began.
+        """
         self._ledger = ledger
         self._done: set[str] = set()
         self._seen: set[str] = set()
@@ -25,17 +36,18 @@ class Progress:
             created_at = ledger.optimization(request.id).created_at
         except ModelNotFound:  # started in the Prefect UI, not through the control API
             created_at = now
-        self.status = OptimizationStatus(
-            id=request.id,
-            model=request.model,
-            state=OptimizationState.RUNNING,
-            source=request.source,
-            evaluation_set=request.evaluation,
-            flow_run=flow_run,
-            created_at=created_at,
-            updated_at=now,
+        self._keep(
+            OptimizationStatus(
+                id=request.id,
+                model=request.model,
+                state=OptimizationState.RUNNING,
+                source=request.source,
+                evaluation_set=request.evaluation,
+                flow_run=flow_run,
+                created_at=created_at,
+                updated_at=now,
+            )
         )
-        ledger.save_optimization(self.status)
 
     def stage(self, name: str) -> None:
         """Enter a stage, such as ``candidates``."""
@@ -67,18 +79,43 @@ class Progress:
 
     def _save(self, **changes: object) -> None:
         changed = self.status.model_dump() | changes | {"updated_at": datetime.now(UTC)}
-        self.status = OptimizationStatus.model_validate(changed)
-        self._ledger.save_optimization(self.status)
+        self._keep(OptimizationStatus.model_validate(changed))
+
+    def _keep(self, status: OptimizationStatus) -> None:
+        self.status = self._ledger.save_optimization(status)
+        if self.status.state is OptimizationState.CANCELLING:
+            raise Cancelled("the optimization was cancelled")
 
 
 def close_abandoned(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ANN401  a hook of Prefect
-    """Mark an optimization whose run failed, crashed or was cancelled before it could say so itself."""
-    ledger = wiring.ledger(StackSettings())
+    """Close an optimization whose run failed, crashed or was cancelled before it could say so itself."""
+    settings = StackSettings()
+    ledger = wiring.ledger(settings)
     try:
         status = ledger.optimization(flow_run.parameters["request"]["id"])
-        if status.state in (OptimizationState.QUEUED, OptimizationState.RUNNING):
+        if not status.state.open:
+            return
+        if status.state is OptimizationState.CANCELLING or state.is_cancelled():
+            close_cancelled(ledger, wiring.artifacts(settings), settings.work_folder / status.id, status)
+        else:
             message = f"the flow run ended early ({state.name}): {state.message or 'no reason given'}"
-            changes = {"state": OptimizationState.FAILED, "message": message, "updated_at": datetime.now(UTC)}
-            ledger.save_optimization(status.model_copy(update=changes))
+            _close(ledger, status, OptimizationState.FAILED, message)
     finally:
         ledger.close()
+
+
+def close_cancelled(ledger: Ledger, artifacts: ArtifactStore, workspace: Path, status: OptimizationStatus) -> None:
+    """Close an optimization that was cancelled, and keep the best that its search had found."""
+    found = read_best(workspace / "search")
+    if found is None:
+        _close(ledger, status, OptimizationState.CANCELLED, "cancelled before a candidate was measured")
+        return
+    best, artifact = found
+    digest = artifacts.put(artifact.folder)
+    message = f"cancelled; the best until then, {best.candidate.label}, is kept as the artifact {digest[:12]}"
+    _close(ledger, status.model_copy(update={"best": digest}), OptimizationState.CANCELLED, message)
+
+
+def _close(ledger: Ledger, status: OptimizationStatus, state: OptimizationState, message: str) -> None:
+    ended = {"state": state, "message": message, "updated_at": datetime.now(UTC)}
+    ledger.save_optimization(status.model_copy(update=ended))

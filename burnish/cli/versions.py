@@ -10,22 +10,23 @@ from burnish.replies import Version
 
 
 @click.command()
+@click.option("--prefix", help="What the names begin with.")
+@click.option("--contains", help="What the names hold anywhere.")
 @json_option
-def models(as_json: bool) -> None:
-    """List every model and what serves of it."""
+def models(prefix: str | None, contains: str | None, as_json: bool) -> None:
+    """List the models and what serves of each."""
     with Client() as client:
-        found = client.models()
+        found = client.models(prefix=prefix, contains=contains)
     if as_json:
-        write_json(asdict(found))
+        write_json([asdict(model) for model in found])
         return
     write_table(
         ("model", "live version", "generation", "versions"),
         [
             (model.name, _or_dash(model.champion), _or_dash(model.generation), ", ".join(map(str, model.versions)))
-            for model in found.models
+            for model in found
         ],
     )
-    _write_note(found.registry_unavailable)
 
 
 @click.command()

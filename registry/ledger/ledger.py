@@ -9,6 +9,8 @@ from registry.ledger import routes
 from registry.ledger.api_keys import ApiKeys
 from registry.ledger.audit import Audit
 from registry.ledger.database import Database, insert_if_absent
+from registry.ledger.kept_answers import KeptAnswers
+from registry.ledger.listings import Listings
 from registry.ledger.tables import DRIFT_REPORTS, FEEDBACK, OPTIMIZATIONS, SERVED_VERSIONS
 from registry.ledger.tenants import Tenants, note_owner
 from registry.ledger.usage import Usage
@@ -38,6 +40,8 @@ class Ledger:
         self.keys = ApiKeys(self._database)
         self.audit = Audit(self._database)
         self.usage = Usage(self._database)
+        self.answers = KeptAnswers(self._database)
+        self.listings = Listings(self._database)
 
     def migrate(self) -> None:
         """Make or upgrade the tables; safe when several processes start at once.
@@ -122,17 +126,27 @@ class Ledger:
         with self._database.write() as connection:
             return routes.change_route(connection, change)
 
-    def save_optimization(self, status: OptimizationStatus) -> None:
-        """Keep what is known of an optimization, over what was known before."""
+    def save_optimization(self, status: OptimizationStatus) -> OptimizationStatus:
+        """Keep what is known of an optimization, over what was known before, and return what stands.
+
+        One that is being cancelled does not go on, and one that has ended is not cancelled: what was known stands.
+        """
         row = {
             "id": status.id,
             "model": status.model,
             "created_at": status.created_at,
             "record": status.model_dump_json(),
         }
+        this = OPTIMIZATIONS.c.id == status.id
         with self._database.write() as connection:
-            if not insert_if_absent(connection, OPTIMIZATIONS, row):
-                connection.execute(sa.update(OPTIMIZATIONS).where(OPTIMIZATIONS.c.id == status.id).values(row))
+            if insert_if_absent(connection, OPTIMIZATIONS, row):
+                return status
+            query = sa.select(OPTIMIZATIONS.c.record).where(this).with_for_update()
+            known = OptimizationStatus.model_validate_json(connection.execute(query).scalar_one())
+            if not known.state.may_become(status.state):
+                return known
+            connection.execute(sa.update(OPTIMIZATIONS).where(this).values(row))
+        return status
 
     def optimization(self, optimization_id: str) -> OptimizationStatus:
         """Return one optimization.

@@ -1,5 +1,6 @@
 """Routes: what serves a model, changed by compare-and-set inside one transaction, with its history."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -22,14 +23,24 @@ def read_route(connection: sa.Connection, model: str) -> Route | None:
     return None if row is None else _route(row)
 
 
-def read_routes(connection: sa.Connection) -> tuple[Route, ...]:
-    """Return every route, by model."""
-    return tuple(_route(row) for row in connection.execute(sa.select(ROUTES).order_by(ROUTES.c.model)))
+def read_routes(connection: sa.Connection, models: Sequence[str] | None = None) -> tuple[Route, ...]:
+    """Return every route, or those of some models, by model."""
+    query = sa.select(ROUTES).order_by(ROUTES.c.model)
+    if models is not None:
+        query = query.where(ROUTES.c.model.in_(models))
+    return tuple(_route(row) for row in connection.execute(query))
 
 
-def read_history(connection: sa.Connection, model: str) -> tuple[ReleaseEvent, ...]:
-    """Return every change of a model's route, oldest first."""
-    query = sa.select(RELEASE_EVENTS).where(RELEASE_EVENTS.c.model == model).order_by(RELEASE_EVENTS.c.generation)
+def read_history(
+    connection: sa.Connection, model: str, *, after: int = 0, limit: int | None = None
+) -> tuple[ReleaseEvent, ...]:
+    """Return the changes of a model's route that came after a generation, oldest first."""
+    query = (
+        sa.select(RELEASE_EVENTS)
+        .where((RELEASE_EVENTS.c.model == model) & (RELEASE_EVENTS.c.generation > after))
+        .order_by(RELEASE_EVENTS.c.generation)
+        .limit(limit)
+    )
     return tuple(ReleaseEvent(**row._mapping) for row in connection.execute(query))
 
 
@@ -64,7 +75,7 @@ def standing_champions(history: tuple[ReleaseEvent, ...]) -> tuple[int, ...]:
     for event in history:
         if event.action is ReleaseAction.ROLLBACK:
             stack.pop()
-        elif event.action is ReleaseAction.PROMOTE:
+        elif event.action is ReleaseAction.PROMOTE and stack[-1:] != [event.champion]:  # otherwise it ended a split
             stack.append(event.champion)
     return tuple(stack)
 
@@ -187,6 +198,7 @@ def _replace(connection: sa.Connection, current: Route | None, wanted: Route, ch
             previous=current.champion if current else None,
             policy=parts["policy"],
             shadow=parts["shadow"],
+            split=parts["split"],
             actor=change.actor,
             reason=change.reason,
             at=route.updated_at,

@@ -74,6 +74,7 @@ RELEASE_EVENTS = Table(
     Column("previous", Integer, nullable=True),
     Column("policy", JSON, nullable=False, server_default="{}"),
     Column("shadow", JSON(none_as_null=True), nullable=True),
+    Column("split", JSON(none_as_null=True), nullable=True),
     Column("actor", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("at", UtcDateTime, nullable=False),
@@ -191,4 +192,17 @@ USAGE_READINGS = Table(
     Column("counted", JSON, nullable=False),
     Column("at", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("boot", name="pk_usage_readings"),
+)
+
+KEPT_ANSWERS = Table(
+    "kept_answers",
+    METADATA,
+    Column("tenant", String(31), nullable=False),
+    Column("key", String(255), nullable=False),
+    Column("request", String(64), nullable=False),
+    Column("at", UtcDateTime, nullable=False, index=True),
+    Column("status", Integer, nullable=True),
+    Column("headers", JSON(none_as_null=True), nullable=True),
+    Column("body", Text, nullable=True),
+    PrimaryKeyConstraint("tenant", "key", name="pk_kept_answers"),
 )

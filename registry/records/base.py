@@ -12,7 +12,7 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 """A model's name: lowercase letters, digits, '-' and '_', at most 63 characters."""
 
-VersionNumber = Annotated[int, Field(ge=1)]
+VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 """A model version: 1, 2, 3 and so on, given by the registry."""
 
 

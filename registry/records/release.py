@@ -78,7 +78,7 @@ class ReleaseAction(StrEnum):
 
 
 class ReleaseEvent(Record):
-    """One change of a route, as kept in the ledger's history; policy and shadow are those from then on."""
+    """One change of a route, as kept in the ledger's history; policy, shadow and split are those from then on."""
 
     model: QualifiedName
     generation: int = Field(ge=1)
@@ -87,6 +87,7 @@ class ReleaseEvent(Record):
     previous: VersionNumber | None
     policy: ServingPolicy = ServingPolicy()
     shadow: Shadow | None = None
+    split: TrafficSplit | None = Field(default=None, description="None: the event is older than what was kept of it.")
     actor: str
     reason: str
     at: datetime
@@ -123,6 +124,19 @@ class OptimizationState(StrEnum):
     REFUSED = "refused"  # by the gate: see gate
     INVALID = "invalid"  # the input cannot be used: see message
     FAILED = "failed"
+    CANCELLING = "cancelling"  # asked for; the search is being stopped
+    CANCELLED = "cancelled"
+
+    @property
+    def open(self) -> bool:
+        """True while something may still come of it."""
+        return self in (OptimizationState.QUEUED, OptimizationState.RUNNING, OptimizationState.CANCELLING)
+
+    def may_become(self, later: "OptimizationState") -> bool:
+        """False if one that is being cancelled would go on, or one that has ended would be cancelled."""
+        if self is OptimizationState.CANCELLING:
+            return later not in (OptimizationState.QUEUED, OptimizationState.RUNNING)
+        return self.open or later is not OptimizationState.CANCELLING
 
 
 class OptimizationStatus(Record):
@@ -139,6 +153,7 @@ class OptimizationStatus(Record):
     gate: GateDecision = GateDecision()
     flow_run: str | None = Field(default=None, description="Prefect flow run id.")
     result: Digest | None = Field(default=None, description="Artifact-store digest: result.json and report.html.")
+    best: Digest | None = Field(default=None, description="Of one that was cancelled: the best artifact until then.")
     candidates_done: int = 0
     candidates_total: int = 0
     created_at: datetime

@@ -15,9 +15,9 @@ from registry.errors import InputError, ModelNotFound, RegistryError, VersionCon
 from registry.ledger import migrations
 from registry.ledger.ledger import Ledger
 from registry.ledger.tables import METADATA
-from registry.records.change import Promote, RollBack, SetPolicy, SetShadow
+from registry.records.change import Promote, RollBack
 from registry.records.model import PluginConfig
-from registry.records.release import Feedback, OptimizationState, ReleaseAction, ServingPolicy, Shadow
+from registry.records.release import Feedback, OptimizationState, ReleaseAction, ServingPolicy
 from tests.drafts import change, optimization, served
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -61,7 +61,7 @@ def test_processes_that_migrate_at_once_make_the_tables_once(ledger_url: str) ->
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
     with sa.create_engine(ledger_url).connect() as connection:
-        assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars().all() == ["0003"]
+        assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars().all() == ["0004"]
 
 
 def test_the_migrations_make_the_tables_that_the_code_uses(ledger: Ledger, ledger_url: str) -> None:
@@ -148,61 +148,6 @@ def test_nothing_live_cannot_be_rolled_back(digits: Ledger) -> None:
         roll_back(digits)
     with pytest.raises(ModelNotFound):
         digits.change_route(change(RollBack(), model="other", actor="ben"))
-
-
-def test_a_change_of_policy_or_shadow_is_a_generation_with_its_event(digits: Ledger) -> None:
-    promote(digits, 1)
-    policy = ServingPolicy(latency_objective_ms=5, pinned=True)
-    route = digits.change_route(change(SetPolicy(policy=policy), reason="slow", expected_generation=1))
-    assert (route.generation, route.champion, route.policy, route.shadow) == (2, 1, policy, None)
-    shadow = Shadow(version=2, percent=12.5)
-    route = digits.change_route(change(SetShadow(shadow=shadow), actor="ben", reason="try"))
-    assert (route.generation, route.policy, route.shadow) == (3, policy, shadow)
-    assert digits.route("digits") == route
-    seen = [(event.action.value, event.policy, event.shadow, event.previous) for event in digits.history("digits")]
-    assert seen == [
-        ("promote", ServingPolicy(), None, None),
-        ("policy", policy, None, 1),
-        ("shadow", policy, shadow, 1),
-    ]
-    with pytest.raises(VersionConflict, match="ben changed its shadow"):
-        digits.change_route(change(SetPolicy(policy=ServingPolicy()), expected_generation=2))
-    assert digits.change_route(change(SetPolicy(policy=policy), reason="again")).generation == 3, "nothing to change"
-    assert digits.change_route(change(SetShadow(shadow=shadow), reason="again")).generation == 3
-
-
-def test_releases_keep_the_policy_and_end_the_shadow_that_becomes_champion(digits: Ledger) -> None:
-    promote(digits, 1)
-    policy, shadow = ServingPolicy(cache_mib=3), Shadow(version=2)
-    digits.change_route(change(SetPolicy(policy=policy)))
-    digits.change_route(change(SetShadow(shadow=shadow)))
-    promote(digits, 3)
-    route = digits.route("digits")
-    assert route is not None
-    assert (route.policy, route.shadow) == (policy, shadow)
-    promote(digits, 2)
-    route = digits.route("digits")
-    assert route is not None
-    assert (route.champion, route.policy, route.shadow) == (2, policy, None)
-    digits.change_route(change(SetShadow(shadow=Shadow(version=3))))
-    assert roll_back(digits) == 3
-    route = digits.route("digits")
-    assert route is not None
-    assert (route.policy, route.shadow, route.generation) == (policy, None, 7)
-
-
-def test_a_shadow_is_an_admitted_version_that_is_not_live(digits: Ledger) -> None:
-    with pytest.raises(ModelNotFound, match="nothing of 'digits' is live"):
-        digits.change_route(change(SetShadow(shadow=Shadow(version=2))))
-    with pytest.raises(ModelNotFound, match="nothing of 'digits' is live"):
-        digits.change_route(change(SetPolicy(policy=ServingPolicy())))
-    promote(digits, 1)
-    with pytest.raises(InputError, match="version 1 of 'digits' is live"):
-        digits.change_route(change(SetShadow(shadow=Shadow(version=1))))
-    with pytest.raises(ModelNotFound, match=r"version 9 .* admitted: 1, 2, 3"):
-        digits.change_route(change(SetShadow(shadow=Shadow(version=9))))
-    assert digits.change_route(change(SetShadow(shadow=None))).generation == 1
-    assert len(digits.history("digits")) == 1
 
 
 def test_a_ledger_of_the_first_revision_is_upgraded_and_keeps_its_routes(ledger_url: str) -> None:

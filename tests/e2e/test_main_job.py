@@ -116,7 +116,7 @@ def test_a_hostile_file_ends_with_exit_code_2_and_leaves_no_row(
     pushed = stack.run("push", str(hostile), "hostile", "--eval", str(evaluation))
     assert pushed.code == 2, pushed.out + pushed.err
     assert not marker.exists()
-    assert "hostile" not in [model.name for model in client.models().models]
+    assert "hostile" not in [model.name for model in client.models()]
     assert "pickle" in pushed.out + pushed.err
 
 
@@ -152,7 +152,7 @@ def test_an_evaluation_set_of_object_arrays_is_refused(stack: StackUnderTest, cl
     np.savez(evaluation, image=np.array([{"a": 1}], dtype=object))
     pushed = stack.run("push", str(truncated), "objects", "--eval", str(evaluation))
     assert pushed.code == 2, pushed.out + pushed.err
-    assert "objects" not in [model.name for model in client.models().models]
+    assert "objects" not in [model.name for model in client.models()]
 
 
 def test_drift_report_of_what_was_served(client: Client, split: Split, first_version: Optimization) -> None:

@@ -141,7 +141,7 @@ def test_versions_promote_and_rollback(client: Client, stack: FakeStack) -> None
     assert second.metrics is not None
     assert second.metrics["latency_p50_ms"].low == 0.09
     assert client.rollback("digits").champion == 1
-    assert [(model.name, model.champion, model.versions) for model in client.models().models] == [("digits", 1, (1, 2))]
+    assert [(model.name, model.champion, model.versions) for model in client.models()] == [("digits", 1, (1, 2))]
 
 
 def test_what_the_registry_knows_is_none_while_it_is_down(client: Client, stack: FakeStack) -> None:

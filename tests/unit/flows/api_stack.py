@@ -35,7 +35,7 @@ READY = 'burnish_ready{worker="%d"} 1'
 
 @dataclass
 class FakePrefect:
-    """What Prefect's HTTP API does for the four calls that are made of it."""
+    """What Prefect's HTTP API does for the five calls that are made of it."""
 
     down: bool = False
     refusal: int | None = None
@@ -50,6 +50,8 @@ class FakePrefect:
             known = parts[4] == parts[5] and parts[4] in self.deployments
             return httpx.Response(200, json={"id": parts[4]}) if known else httpx.Response(404, json={})
         body = json.loads(request.content)
+        if parts[-1] == "set_state":
+            return self._set_state(parts[3], body["state"]["type"])
         if parts[-1] == "create_flow_run":
             return self._create(parts[3], body)
         assert request.url.path == "/api/flow_runs/filter"
@@ -58,6 +60,13 @@ class FakePrefect:
     def end(self, name: str) -> None:
         for run in self.runs:
             run |= {"state_name": name.title(), "state_type": name}
+
+    def _set_state(self, run_id: str, wanted: str) -> httpx.Response:
+        (run,) = (run for run in self.runs if run["id"] == run_id)
+        begun = {"RUNNING": wanted, "SCHEDULED": "CANCELLED"}  # there is nothing to stop of what has not begun
+        run["state_type"] = begun.get(run["state_type"], run["state_type"])
+        run["state_name"] = run["state_type"].title()
+        return httpx.Response(201, json={"status": "ACCEPT", "state": {"type": run["state_type"]}})
 
     def _create(self, deployment: str, body: dict[str, Any]) -> httpx.Response:
         if self.refusal:

@@ -44,9 +44,9 @@ def test_unknown_paths_and_methods_are_problems_too(api: TestClient, method: str
 def test_registry_error_is_500_with_its_message(
     api: TestClient, stack: FakeStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damaged() -> tuple[str, ...]:
+    def damaged() -> int:
         raise RegistryError("the row is damaged")
 
-    monkeypatch.setattr(stack.platform.ledger, "models", damaged)
+    monkeypatch.setattr(stack.platform.ledger.listings, "count", damaged)
     answer = api.get("/v1/status")
     assert (answer.status_code, answer.json()["detail"]) == (500, "the row is damaged")

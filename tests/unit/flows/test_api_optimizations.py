@@ -53,7 +53,7 @@ def test_start_saves_the_status_and_starts_the_flow(api: TestClient, stack: Fake
     seen = api.get(f"/v1/optimizations/{started['id']}").json()
     assert seen["status"]["state"] == "queued"
     assert seen["flow_run"]["url"] == "http://127.0.0.1:4200/runs/flow-run/run-0"
-    assert api.get("/v1/optimizations", params={"model": "other"}).json() == {"optimizations": []}
+    assert api.get("/v1/optimizations", params={"model": "other"}).json() == {"optimizations": [], "next": None}
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,40 @@ def test_result_and_report_come_from_the_artifact_store(
     report = api.get(f"/v1/optimizations/{identifier}/report")
     assert (report.text, report.headers["content-type"]) == ("<h1>report</h1>", "text/html; charset=utf-8")
     assert json.loads(api.get(f"/v1/optimizations/{identifier}/result").content) == {"candidates": []}
+
+
+def test_cancel_stops_what_runs_and_ends_what_has_not_begun(
+    api: TestClient, stack: FakeStack, body: dict[str, Any]
+) -> None:
+    ledger = stack.platform.ledger
+    waiting, running = (api.post("/v1/models/digits/optimizations", json=body).json()["id"] for _ in range(2))
+    stack.prefect.runs[1] |= {"state_type": "RUNNING", "state_name": "Running"}
+    ended = api.post(f"/v1/optimizations/{waiting}/cancel")
+    assert (ended.status_code, ended.json()["status"]["state"]) == (202, "cancelled")
+    for _ in range(2):
+        asked = api.post(f"/v1/optimizations/{running}/cancel")
+        assert (asked.status_code, asked.json()["status"]["state"]) == (202, "cancelling")
+    assert [run["state_type"] for run in stack.prefect.runs] == ["CANCELLED", "CANCELLING"]
+    ledger.save_optimization(ledger.optimization(running).model_copy(update={"state": OptimizationState.CANCELLED}))
+    for identifier in (waiting, running):
+        assert api.post(f"/v1/optimizations/{identifier}/cancel").status_code == 409
+
+
+def test_what_is_cancelled_while_prefect_is_down_is_cancelled_when_it_is_back(
+    api: TestClient, stack: FakeStack, body: dict[str, Any]
+) -> None:
+    identifier = api.post("/v1/models/digits/optimizations", json=body).json()["id"]
+    stack.prefect.runs[0] |= {"state_type": "RUNNING", "state_name": "Running"}
+    stack.prefect.down = True
+    answer = api.post(f"/v1/optimizations/{identifier}/cancel")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert stack.platform.ledger.optimization(identifier).state is OptimizationState.CANCELLING
+    stack.prefect.down = False
+    stack.platform.reconciler.look()
+    assert stack.prefect.runs[0]["state_type"] == "CANCELLING"
+    stack.prefect.end("CANCELLED")
+    stack.platform.reconciler.look()
+    assert stack.platform.ledger.optimization(identifier).state is OptimizationState.CANCELLED
 
 
 def test_unknown_optimization_is_404(api: TestClient) -> None:

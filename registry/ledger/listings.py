@@ -1,0 +1,117 @@
+"""Listings: pages of what the ledger holds, each read by its order in the database and never as a whole."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from registry.ledger import routes
+from registry.ledger.database import Database
+from registry.ledger.tables import DRIFT_REPORTS, OPTIMIZATIONS, SERVED_VERSIONS
+from registry.records.observation import DriftReport
+from registry.records.release import OptimizationStatus, ReleaseEvent, Route
+from registry.records.tenant import DEFAULT_TENANT, qualified
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """A model by its qualified name, what serves of it, and the numbers of its versions."""
+
+    name: str
+    route: Route | None
+    versions: tuple[int, ...]
+
+
+class Listings:
+    """Pages of what there is; ``after`` is the place of the last item of the page before."""
+
+    def __init__(self, database: Database) -> None:
+        """Read from the ledger's database."""
+        self._database = database
+
+    def models(
+        self, tenant: str, limit: int, *, after: str | None = None, prefix: str = "", contains: str = ""
+    ) -> tuple[ListedModel, ...]:
+        """Return a tenant's models by name.
+
+        Args:
+            tenant: whose.
+            limit: how many at most.
+            after: the qualified name before the first one.
+            prefix: what the model's name begins with.
+            contains: what it holds.
+        """
+        name = SERVED_VERSIONS.c.model
+        query = sa.select(name).distinct().where(_of_tenant(name, tenant)).order_by(name).limit(limit)
+        if prefix:
+            query = query.where(name.startswith(qualified(tenant, prefix), autoescape=True))
+        if contains:
+            short = name if tenant == DEFAULT_TENANT else sa.func.substr(name, len(qualified(tenant, "")) + 1)
+            query = query.where(short.contains(contains, autoescape=True))
+        if after is not None:
+            query = query.where(name > after)
+        with self._database.read() as connection:
+            names = connection.execute(query).scalars().all()
+            return _listed(connection, tuple(names))
+
+    def model(self, name: str) -> ListedModel | None:
+        """Return one model by its qualified name; None if it has no admitted version."""
+        with self._database.read() as connection:
+            found = _listed(connection, (name,))[0]
+        return found if found.versions else None
+
+    def count(self) -> int:
+        """Return how many models there are."""
+        with self._database.read() as connection:
+            return connection.execute(sa.select(sa.func.count(SERVED_VERSIONS.c.model.distinct()))).scalar_one()
+
+    def optimizations(
+        self, tenant: str, limit: int, *, model: str | None = None, after: tuple[datetime, str] | None = None
+    ) -> tuple[OptimizationStatus, ...]:
+        """Return a tenant's optimizations, or those of one model by its qualified name, newest first."""
+        created_at, identifier = OPTIMIZATIONS.c.created_at, OPTIMIZATIONS.c.id
+        query = sa.select(OPTIMIZATIONS.c.record).order_by(created_at.desc(), identifier.desc()).limit(limit)
+        of = OPTIMIZATIONS.c.model
+        query = query.where(_of_tenant(of, tenant) if model is None else of == model)
+        if after is not None:
+            query = query.where((created_at < after[0]) | ((created_at == after[0]) & (identifier < after[1])))
+        return self._records(query, OptimizationStatus.model_validate_json)
+
+    def events(self, model: str, limit: int, *, after: int = 0) -> tuple[ReleaseEvent, ...]:
+        """Return the changes of a model's route that came after a generation, oldest first."""
+        with self._database.read() as connection:
+            return routes.read_history(connection, model, after=after, limit=limit)
+
+    def drift_reports(self, model: str, limit: int, *, after: datetime | None = None) -> tuple[DriftReport, ...]:
+        """Return a model's drift reports, newest first."""
+        query = (
+            sa.select(DRIFT_REPORTS.c.record)
+            .where(DRIFT_REPORTS.c.model == model)
+            .order_by(DRIFT_REPORTS.c.created_at.desc())
+            .limit(limit)
+        )
+        if after is not None:
+            query = query.where(DRIFT_REPORTS.c.created_at < after)
+        return self._records(query, DriftReport.model_validate_json)
+
+    def _records(self, query: sa.Select[Any], read: Callable[[str], Any]) -> tuple[Any, ...]:
+        with self._database.read() as connection:
+            return tuple(read(text) for text in connection.execute(query).scalars())
+
+
+def _of_tenant(name: sa.Column[str], tenant: str) -> sa.ColumnElement[bool]:
+    """A name of the tenant ``default`` is the one without a dot."""
+    if tenant == DEFAULT_TENANT:
+        return ~name.contains(".", autoescape=True)
+    return name.startswith(qualified(tenant, ""), autoescape=True)
+
+
+def _listed(connection: sa.Connection, names: tuple[str, ...]) -> tuple[ListedModel, ...]:
+    versions: dict[str, list[int]] = {name: [] for name in names}
+    admitted = sa.select(SERVED_VERSIONS.c.model, SERVED_VERSIONS.c.version).where(SERVED_VERSIONS.c.model.in_(names))
+    for model, version in connection.execute(admitted.order_by(SERVED_VERSIONS.c.version)):
+        versions[model].append(version)
+    live = {route.model: route for route in routes.read_routes(connection, names)}
+    return tuple(ListedModel(name, live.get(name), tuple(found)) for name, found in versions.items())
