@@ -19,13 +19,12 @@ from burnish.replies import (
     FlowRun,
     Model,
     Optimization,
-    Policy,
     Prediction,
-    Release,
     Status,
     Version,
     Versions,
 )
+from burnish.route_replies import Policy, Release
 from burnish.settings import find_endpoints
 
 UPLOAD_TIMEOUT_S = 600.0

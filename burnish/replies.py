@@ -211,35 +211,6 @@ class Versions:
 
 
 @dataclass(frozen=True)
-class Release:
-    """A changed route; ``pending`` are the engine workers that do not serve it yet."""
-
-    model: str
-    champion: int
-    generation: int
-    acknowledged: tuple[int, ...]
-    pending: tuple[int, ...]
-
-    @classmethod
-    def read(cls, found: Json) -> "Release":
-        """Read the API's view of a change."""
-        route = found["route"]
-        workers = tuple(found["acknowledged"]), tuple(found["pending"])
-        return cls(route["model"], route["champion"], route["generation"], *workers)
-
-
-@dataclass(frozen=True)
-class Policy:
-    """How the engine serves a model, whichever version answers."""
-
-    latency_objective_ms: float | None = None
-    max_waiting: int | None = None
-    pinned: bool = False
-    cache_mib: int = 0
-    non_finite: str = "refuse"
-
-
-@dataclass(frozen=True)
 class FlowRun:
     """A flow run that was started in Prefect."""
 

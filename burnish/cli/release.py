@@ -9,7 +9,7 @@ import click
 from burnish.cli.output import json_option, write_json
 from burnish.client import Client
 from burnish.errors import RemoteUnreachable
-from burnish.replies import Release
+from burnish.route_replies import Release
 
 _generation_option = click.option(
     "--if-generation", "expected", type=click.IntRange(min=0), help="Refuse if the route has another generation by now."
