@@ -18,7 +18,7 @@ def models(prefix: str | None, contains: str | None, as_json: bool) -> None:
     with Client() as client:
         found = client.models(prefix=prefix, contains=contains)
     if as_json:
-        write_json([asdict(model) for model in found])
+        write_json({"models": [asdict(model) for model in found]})
         return
     write_table(
         ("model", "live version", "generation", "versions"),

@@ -67,7 +67,8 @@ def _mlflow(settings: StackSettings) -> Part:
 
 
 def _control(settings: StackSettings) -> Part:
-    port = ("--host", settings.host, "--port", str(settings.control_port))
+    # Whoever watches an optimization would hold up the end for as long as that takes.
+    port = ("--host", settings.host, "--port", str(settings.control_port), "--timeout-graceful-shutdown", "3")
     return Part(
         name="control",
         command=(*_PYTHON, "uvicorn", "--factory", "flows.api:create_app", *port, "--log-level", "warning"),
