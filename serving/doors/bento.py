@@ -16,6 +16,7 @@ from typing import Any
 import bentoml
 
 from registry.errors import BurnishError, DeadlineExceeded, InputError, ModelNotFound, QueueFull, TransientError
+from registry.records.tenant import TENANT_HEADER
 from registry.store.artifacts_local import LocalArtifacts
 from registry.store.base import ArtifactStore
 from serving.doors.grpc import GrpcDoor, GrpcServer
@@ -82,14 +83,16 @@ class EngineService:
         inputs: dict[str, list[Any]],
         version: int | None = None,
         parameters: dict[str, Any] | None = None,
+        *,
+        ctx: bentoml.Context,
     ) -> dict[str, Any]:
         """Compute a model's outputs from nested lists by input name, on a version or on what is live.
 
         ``parameters`` may hold ``priority`` and ``timeout`` (microseconds), as those of the protocol's requests.
         """
-        request_id = new_request_id()
+        request_id, tenant = new_request_id(), ctx.request.headers.get(TENANT_HEADER)
         try:
-            slot = self._worker.engine.route(model, version, request_id)
+            slot = self._worker.engine.route(model, version, request_id, tenant)
             urgency = Urgency.of(parameters or {})
             arrays = from_lists(slot.plan, inputs, finite=slot.finite_only)
             answer = await self._worker.engine.infer(slot, request_id, arrays, urgency)
@@ -97,7 +100,7 @@ class EngineService:
         except BurnishError as error:
             raise _bento_error(error) from error
         return {
-            "model": slot.model,
+            "model": model,
             "version": slot.served.version,
             "artifact": slot.served.artifact.sha256,
             "request_id": request_id,

@@ -1,16 +1,19 @@
 """How a gRPC call begins and ends: its message and metadata are read, and an error of ours becomes its status."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from registry.errors import BurnishError, DeadlineExceeded, InputError, ModelNotFound, QueueFull, TransientError
+from registry.records.tenant import TENANT_HEADER
 from serving.doors.requests import checked_id, new_request_id
 from serving.engine.trace_context import Parent, read_parent
 
 Context: TypeAlias = Any  # grpc.aio.ServicerContext: the library ships no types
+
+Metadata: TypeAlias = Iterable[tuple[str, str]]
 
 REQUEST_ID = "x-request-id"
 _UNIT_ID = "x-burnish-unit"
@@ -32,6 +35,8 @@ class CallMetadata(NamedTuple):
 
     request_id: str
     """The client's, else a new one."""
+    tenant: str | None
+    """Whose it is, as the gateway says; None: it comes from the operator, past the gateway."""
     unit_id: str
     given: bool
     """The client gave the request id, and so gets it back in every case."""
@@ -39,6 +44,8 @@ class CallMetadata(NamedTuple):
     """The gateway has sent it to another worker before, which did not answer."""
     parent: Parent | None
     """The trace that it belongs to; it is given back."""
+    size: int
+    """Bytes of its message."""
 
     def check(self) -> None:
         """Check the ids.
@@ -55,13 +62,15 @@ class CallMetadata(NamedTuple):
 Call = Callable[[Any, CallMetadata, Context], Awaitable[Any]]
 
 
-def read_metadata(context: Context) -> CallMetadata:
+def read_metadata(context: Context, size: int) -> CallMetadata:
     """Read what concerns the door; the ids are not checked yet, so that a refusal can name them."""
-    request_id = unit_id = traceparent = None
+    request_id = tenant = unit_id = traceparent = None
     states, retried = [], False
     for name, value in context.invocation_metadata() or ():
         if name == REQUEST_ID:
             request_id = str(value)
+        elif name == TENANT_HEADER:
+            tenant = str(value)
         elif name == _UNIT_ID:
             unit_id = str(value)
         elif name == "traceparent":
@@ -72,30 +81,39 @@ def read_metadata(context: Context) -> CallMetadata:
             retried = value != "1"
     parent = None if traceparent is None else read_parent(traceparent, ",".join(states))
     known_id = new_request_id() if request_id is None else request_id
-    return CallMetadata(known_id, known_id if unit_id is None else unit_id, request_id is not None, retried, parent)
+    unit_id = known_id if unit_id is None else unit_id
+    return CallMetadata(known_id, tenant, unit_id, request_id is not None, retried, parent, size)
 
 
-def reader(message_type: Any) -> Callable[[bytes], Any]:  # noqa: ANN401
-    """Return what reads a message; for bytes that are none it returns the refusal, which gRPC would give as UNKNOWN."""
+class Received(NamedTuple):
+    """What came of a message."""
 
-    def parse(content: bytes) -> Any:  # noqa: ANN401
+    message: Any
+    """For bytes that are none the refusal, which gRPC would give as UNKNOWN."""
+    size: int
+
+
+def reader(message_type: Any) -> Callable[[bytes], Received]:  # noqa: ANN401
+    """Return what reads messages of a type."""
+
+    def parse(content: bytes) -> Received:
         try:
-            return message_type.FromString(content)
+            return Received(message_type.FromString(content), len(content))
         except DecodeError as error:
-            return InputError(f"the message: {error}")
+            return Received(InputError(f"the message: {error}"), len(content))
 
     return parse
 
 
-def read(request: Any) -> Any:  # noqa: ANN401
-    """Return a message, as ``reader`` gave it.
+def read(received: Received) -> Any:  # noqa: ANN401
+    """Return a message.
 
     Raises:
         InputError: it is none.
     """
-    if isinstance(request, InputError):
-        raise request
-    return request
+    if isinstance(received.message, InputError):
+        raise received.message
+    return received.message
 
 
 def code_of(error: BurnishError) -> grpc.StatusCode:
@@ -103,9 +121,9 @@ def code_of(error: BurnishError) -> grpc.StatusCode:
     return next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
 
 
-async def refuse(context: Context, error: BurnishError, request_id: str) -> None:
-    """End a call with an error's status."""
-    trailing = [(REQUEST_ID, request_id)]
+async def refuse(context: Context, error: BurnishError, trailing: Metadata) -> None:
+    """End a call with an error's status, and with what was set to go back with its end."""
+    trailing = [*trailing, *(context.trailing_metadata() or ())]
     if isinstance(error, TransientError):
         trailing.append((_PUSHBACK, str(1000 * error.retry_after_s)))
     await context.abort(code_of(error), str(error), tuple(trailing))

@@ -7,6 +7,7 @@ from registry.errors import InputError
 from registry.records.model import TensorSpec
 from serving.doors.protocol import open_inference_pb2 as pb
 from serving.engine.infer import Answer
+from serving.engine.lineage import Lineage
 from serving.engine.live import LiveModel
 from serving.engine.oip import pick_outputs, refuse_parameters
 from serving.engine.repository import IndexEntry, VersionStatistics
@@ -75,9 +76,11 @@ def parameters(request: Any) -> dict[str, object]:  # noqa: ANN401
     }
 
 
-def encode_answer(answer: Answer, wanted: tuple[TensorPlan, ...], given_id: str) -> pb.ModelInferResponse:
+def encode_answer(
+    answer: Answer, lineage: Lineage, wanted: tuple[TensorPlan, ...], given_id: str
+) -> pb.ModelInferResponse:
     """Write an inference answer, its tensors raw."""
-    lineage, request_id, outputs = answer.slot.lineage, answer.request_id, answer.outputs
+    request_id, outputs = answer.request_id, answer.outputs
     arrays = [outputs[tensor.name] for tensor in wanted]
     response = pb.ModelInferResponse(
         model_name=lineage.model,
@@ -94,11 +97,11 @@ def encode_answer(answer: Answer, wanted: tuple[TensorPlan, ...], given_id: str)
     return response
 
 
-def encode_model(live: LiveModel, version: int) -> pb.ModelMetadataResponse:
-    """Write the metadata of a model as one of its versions has it."""
+def encode_model(name: str, live: LiveModel, version: int) -> pb.ModelMetadataResponse:
+    """Write the metadata of a model, under the name that it was asked for by, as one of its versions has it."""
     served = live.slots[version].served
     return pb.ModelMetadataResponse(
-        name=live.entry.model,
+        name=name,
         versions=[str(number) for number in sorted(live.slots)],
         platform=f"burnish_{served.runtime.name}",
         inputs=[_describe(spec) for spec in served.signature.inputs],

@@ -176,6 +176,7 @@ def _server_paths() -> Schema:
         "/v2/health/ready": {"get": _operation("Models can be asked", ready, {"503": (ready, "not ready")})},
         "/v2/openapi.json": {"get": _operation("This document", {"type": "object"})},
         "/burnish/catalog": {"get": _operation("What this worker serves", {"type": "object"})},
+        "/burnish/usage": {"get": _operation("What each model did in this process", {"type": "object"})},
         "/metrics": {"get": _operation("Counters of every worker, for Prometheus", _TEXT, content_type="text/plain")},
     }
 

@@ -3,38 +3,24 @@
 import asyncio
 from collections.abc import Coroutine
 from http import HTTPStatus
-from importlib.metadata import version as installed_version
 from typing import Any, NamedTuple
 
-import orjson
-
 from registry.errors import BurnishError
-from serving.doors import compression, openapi
+from serving.doors import compression
 from serving.doors.http import HttpLimits, Reply, Request
 from serving.doors.requests import parse_version
 from serving.doors.rest_headers import JSON_LENGTH, TRACEPARENT, RequestHeaders, read_headers
 from serving.doors.rest_refusals import JSON, Refused, failure, refuse
+from serving.doors.rest_state import RestState, allow
 from serving.doors.server import HttpServer
 from serving.doors.traced_rest import TracedRest
-from serving.engine.exposition import CONTENT_TYPE
 from serving.engine.infer import Answer
-from serving.engine.metrics import Metrics
-from serving.engine.oip import (
-    decode_inputs,
-    encode_answer,
-    encode_model,
-    parse_request,
-    wanted_outputs,
-)
-from serving.engine.oip_repository import check_load, check_unload, encode_index, encode_statistics, parse_index
-from serving.engine.slices import json_object
+from serving.engine.oip import decode_inputs, encode_answer, parse_request, wanted_outputs
 from serving.engine.slot import Slot
 from serving.engine.tensors import WantedOutput
 from serving.engine.urgency import ROUTINE, Urgency
 from serving.engine.worker import Worker
 from serving.runtime import Arrays
-
-EXTENSIONS = ("binary_tensor_data", "model_repository", "openapi", "schedule_policy", "statistics")
 
 _DOOR = "rest"
 _BINARY = (b"content-type", b"application/octet-stream")
@@ -49,15 +35,19 @@ class _Inference(NamedTuple):
     inputs: Arrays
     wanted: tuple[WantedOutput, ...]
     urgency: Urgency
+    received: int
 
     def reply(self, answer: Answer) -> Reply:
-        body, json_length = encode_answer(answer, self.wanted, self.given_id)
-        headers = [self.about.id_header, JSON]
+        about, slot = self.about, self.slot
+        lineage = slot.lineage if about.tenant is None else slot.own_lineage
+        body, json_length = encode_answer(answer, lineage, self.wanted, self.given_id)
+        headers = [about.id_header, JSON]
         if json_length is not None:
             headers[1:] = _BINARY, (JSON_LENGTH, b"%d" % json_length)
-        if self.about.parent is not None:
-            headers.append((TRACEPARENT, self.about.parent.traceparent.encode()))
-        return Reply(200, body, headers, self.slot.lineage.header_lines)
+        if about.parent is not None:
+            headers.append((TRACEPARENT, about.parent.traceparent.encode()))
+        slot.statistics.account.moved(self.received, len(body))
+        return Reply(200, body, headers, lineage.header_lines)
 
 
 class RestDoor:
@@ -66,13 +56,8 @@ class RestDoor:
     def __init__(self, worker: Worker, max_body_bytes: int) -> None:
         """Take the worker that answers, and how large a body may be once it is decompressed."""
         self._worker = worker
-        self._metrics = Metrics(worker)
+        self._state = RestState(worker, self._failed)
         self._max_body_bytes = max_body_bytes
-        version = installed_version("burnish")
-        self._documents = {
-            "/v2": orjson.dumps({"name": "burnish", "version": version, "extensions": list(EXTENSIONS)}),
-            "/v2/openapi.json": orjson.dumps(openapi.document(version)),
-        }
 
     def __call__(self, request: Request) -> Reply | Coroutine[Any, Any, Reply]:
         """Answer one request: at once where it need not wait, else later."""
@@ -87,7 +72,7 @@ class RestDoor:
                 case ["v2", "models", model, "versions", version, "infer"]:
                     answer = self._infer(model, parse_version(version), headers, request)
                 case _:
-                    return self._describe(request, headers)
+                    return self._state(request, headers)
         except (Refused, BurnishError) as error:
             return self._failed(error, headers)
         if headers.accepted is None or (isinstance(answer, Reply) and len(answer.body) < compression.SMALLEST_BYTES):
@@ -112,16 +97,20 @@ class RestDoor:
     def _infer(
         self, model: str, version: int | None, headers: RequestHeaders, http: Request
     ) -> Reply | Coroutine[Any, Any, Reply]:
-        _allow(http, "POST")
+        allow(http, "POST")
         request = parse_request(http.body, headers.json_length)
-        slot = self._worker.engine.route(model, version, headers.unit_id)
-        if headers.retried:
-            self._worker.guard.check_retried(slot.served)
-        inputs = decode_inputs(request, slot.plan, finite=slot.finite_only)
-        urgency = Urgency.of(request.parameters) if request.parameters else ROUTINE
-        inference = _Inference(slot, request.id, headers, inputs, wanted_outputs(request, slot.plan), urgency)
-        answer = self._worker.engine.infer_now(slot, headers.request_id, inputs)
-        return self._infer_later(inference) if answer is None else inference.reply(answer)
+        slot = self._worker.engine.route(model, version, headers.unit_id, headers.tenant)
+        try:
+            if headers.retried:
+                self._worker.guard.check_retried(slot.served)
+            inputs = decode_inputs(request, slot.plan, finite=slot.finite_only)
+            urgency = Urgency.of(request.parameters) if request.parameters else ROUTINE
+            wanted = wanted_outputs(request, slot.plan)
+            inference = _Inference(slot, request.id, headers, inputs, wanted, urgency, len(http.body))
+            answer = self._worker.engine.infer_now(slot, headers.request_id, inputs)
+            return self._infer_later(inference) if answer is None else inference.reply(answer)
+        except BurnishError as error:
+            return self._failed(error, headers, slot)
 
     async def _infer_later(self, inference: _Inference) -> Reply:
         try:
@@ -130,108 +119,18 @@ class RestDoor:
             )
             return inference.reply(answer)
         except BurnishError as error:
-            return self._failed(error, inference.about)
-
-    def _describe(self, http: Request, headers: RequestHeaders) -> Reply | Coroutine[Any, Any, Reply]:
-        if http.path in self._documents:
-            _allow(http, "GET")
-            return Reply(200, self._documents[http.path], [JSON, headers.id_header])
-        match http.path.split("/")[1:]:
-            case ["v2", "health", "live"]:
-                _allow(http, "GET")
-                return _reply(200, {"live": True}, headers)
-            case ["v2", "health", "ready"]:
-                _allow(http, "GET")
-                ready = self._worker.ready
-                return _reply(200 if ready else 503, {"ready": ready}, headers)
-            case ["v2", "models", *rest] if rest:
-                _allow(http, "GET")
-                return self._model_state(rest, headers, http.path)
-            case ["v2", "repository", *rest]:
-                _allow(http, "POST")
-                return self._repository(rest, http, headers)
-            case ["burnish", *rest]:
-                _allow(http, "GET")
-                return self._worker_state(rest, headers, http.path)
-            case ["metrics"]:
-                _allow(http, "GET")
-                return self._tell_metrics(headers)
-        raise Refused(404, f"there is nothing at {http.path}")
-
-    def _worker_state(self, rest: list[str], headers: RequestHeaders, path: str) -> Reply | Coroutine[Any, Any, Reply]:
-        match rest:
-            case ["catalog"]:
-                return self._listed(self._catalog(), headers)
-            case ["catalog", model]:
-                return _reply(200, self._worker.model_status(model), headers)
-            case ["resident"]:
-                return _reply(200, self._worker.resident(), headers)
-        raise Refused(404, f"there is nothing at {path}")
-
-    async def _catalog(self) -> bytes:
-        models = await json_object(self._worker.model_statuses())
-        return orjson.dumps({**self._worker.status(), "models": orjson.Fragment(models)})
-
-    async def _listed(self, body: Coroutine[Any, Any, bytes], headers: RequestHeaders) -> Reply:
-        """Answer with a list that is made a slice at a time."""
-        try:
-            return Reply(200, await body, [JSON, headers.id_header])
-        except BurnishError as error:
-            return self._failed(error, headers)
-
-    async def _tell_metrics(self, headers: RequestHeaders) -> Reply:
-        return Reply(200, await self._metrics.render(), [(b"content-type", CONTENT_TYPE), headers.id_header])
-
-    def _model_state(self, rest: list[str], headers: RequestHeaders, path: str) -> Reply | Coroutine[Any, Any, Reply]:
-        repository = self._worker.repository
-        match rest:
-            case ["stats"]:
-                return self._listed(encode_statistics(repository.statistics(None, None)), headers)
-            case [model, *what]:
-                version = None
-            case _:
-                raise Refused(404, f"there is nothing at {path}")
-        if what[:1] == ["versions"] and len(what) > 1:
-            version, what = parse_version(what[1]), what[2:]
-        if what == ["ready"]:
-            ready = repository.ready(model, version)
-            return _reply(200 if ready else 503, {"name": model, "ready": ready}, headers)
-        if what == ["stats"]:
-            return self._listed(encode_statistics(repository.statistics(model, version)), headers)
-        if what == []:
-            return Reply(200, encode_model(*repository.version(model, version)), [JSON, headers.id_header])
-        raise Refused(404, f"there is nothing at {path}")
-
-    def _repository(
-        self, rest: list[str], http: Request, headers: RequestHeaders
-    ) -> Reply | Coroutine[Any, Any, Reply]:
-        repository = self._worker.repository
-        match rest:
-            case ["index"]:
-                return self._listed(encode_index(repository.index(ready=parse_index(http.body))), headers)
-            case ["models", model, "load"]:
-                check_load(http.body)
-                return self._load(model, headers)
-            case ["models", model, "unload"]:
-                check_unload(http.body)
-                repository.unload(model)
-                return _reply(200, {}, headers)
-        raise Refused(404, f"there is nothing at {http.path}")
-
-    async def _load(self, model: str, headers: RequestHeaders) -> Reply:
-        try:
-            await self._worker.repository.load(model)
-        except BurnishError as error:
-            return self._failed(error, headers)
-        return _reply(200, {}, headers)
+            return self._failed(error, inference.about, inference.slot)
 
     def refuse(self, status: int, message: str) -> Reply:
         """Answer what HTTP cannot read as a request."""
         self._worker.failures.add(_DOOR, str(status), message, own_fault=False)
         return refuse(status, message)
 
-    def _failed(self, error: Refused | BurnishError, headers: RequestHeaders | None) -> Reply:
+    def _failed(self, error: Refused | BurnishError, headers: RequestHeaders | None, slot: Slot | None = None) -> Reply:
+        """Answer a request that fails, with what was to make its answer, and count and log it."""
         reply = failure(error, headers)
+        if slot is not None and headers is not None:
+            reply = reply._replace(lines=slot.lineage_for(headers.tenant).header_lines)
         self._worker.failures.add(
             _DOOR,
             str(reply.status),
@@ -259,12 +158,3 @@ async def _compressed(answer: Reply | Coroutine[Any, Any, Reply], accepted: str)
     body = await asyncio.to_thread(compression.compress, reply.body, coding)
     headers = [*reply.headers, (b"content-encoding", coding.encode()), (b"vary", b"accept-encoding")]
     return reply._replace(body=body, headers=headers)
-
-
-def _allow(request: Request, method: str) -> None:
-    if request.method != method:
-        raise Refused(405, f"{request.path} takes {method} only", (b"allow", method.encode()))
-
-
-def _reply(status: int, value: object, headers: RequestHeaders) -> Reply:
-    return Reply(status, orjson.dumps(value), [JSON, headers.id_header])

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from registry.errors import InputError
+from registry.records.tenant import TENANT_HEADER
 from serving.doors.http import Headers
 from serving.doors.requests import checked_id, new_request_id
 from serving.engine.trace_context import Parent, read_parent
@@ -10,10 +11,20 @@ from serving.engine.trace_context import Parent, read_parent
 JSON_LENGTH = b"inference-header-content-length"
 """Of a request or answer with binary tensors: how many bytes of the body are JSON."""
 
+_TENANT = TENANT_HEADER.encode()
 _ATTEMPT = b"x-envoy-attempt-count"
 TRACEPARENT = b"traceparent"
 _READ = frozenset(
-    {b"x-request-id", b"x-burnish-unit", JSON_LENGTH, b"content-encoding", b"accept-encoding", _ATTEMPT, TRACEPARENT}
+    {
+        b"x-request-id",
+        b"x-burnish-unit",
+        JSON_LENGTH,
+        b"content-encoding",
+        b"accept-encoding",
+        _TENANT,
+        _ATTEMPT,
+        TRACEPARENT,
+    }
 )
 _LENGTH_DIGITS = 12
 
@@ -22,6 +33,8 @@ class RequestHeaders(NamedTuple):
     """What a request says of itself."""
 
     request_id: str
+    tenant: str | None
+    """Whose it is, as the gateway says; None: it comes from the operator, past the gateway."""
     unit_id: str
     json_length: int | None
     coding: str | None
@@ -45,8 +58,8 @@ def read_headers(headers: Headers) -> RequestHeaders:
     Raises:
         InputError: an id or a length is none.
     """
-    request_id = unit_id = json_length = accepted = coding = parent = None
-    retried = False
+    request_id = unit_id = json_length = accepted = coding = None
+    passed: dict[bytes, bytes] = {}
     for name, value in headers:
         if name not in _READ:
             continue
@@ -60,14 +73,21 @@ def read_headers(headers: Headers) -> RequestHeaders:
             coding = _coding(coding, value)
         elif name == b"accept-encoding":
             accepted = value.decode("latin-1")
-        else:  # what stands on the way of the request here, not in it: _ATTEMPT, TRACEPARENT
-            retried, parent = (value != b"1", parent) if name == _ATTEMPT else (retried, _parent(value))
+        else:
+            passed[name] = value
     request_id = request_id or new_request_id()
-    return RequestHeaders(request_id, unit_id or request_id, json_length, coding, accepted, retried, parent)
+    tenant, retried, parent = _passed(passed) if passed else (None, False, None)
+    return RequestHeaders(request_id, tenant, unit_id or request_id, json_length, coding, accepted, retried, parent)
 
 
-def _parent(value: bytes) -> Parent | None:
-    return read_parent(value.decode("latin-1"))
+def _passed(headers: dict[bytes, bytes]) -> tuple[str | None, bool, Parent | None]:
+    """Read what was said of a request on its way here: whose it is, if it is a retry, and its trace."""
+    tenant, traceparent = headers.get(_TENANT), headers.get(TRACEPARENT)
+    return (
+        None if tenant is None else tenant.decode("latin-1"),
+        headers.get(_ATTEMPT, b"1") != b"1",
+        None if traceparent is None else read_parent(traceparent.decode("latin-1")),
+    )
 
 
 def _length(value: bytes) -> int:

@@ -48,14 +48,16 @@ class Engine:
         self.shadow = ShadowTraffic(self._compute_again, self._has_room, capture.folder)
         self._backlog = backlog
 
-    def route(self, model: str, version: int | None, unit_id: str) -> Slot:
+    def route(self, model: str, version: int | None, unit_id: str, tenant: str | None = None) -> Slot:
         """Return what answers this unit, so that the door can decode by its signature.
+
+        Without a tenant the model is given by its qualified name.
 
         Raises:
             ModelNotFound: there is no such model or version, or nothing of it is live.
             TransientError: the model is not ready yet.
         """
-        return self._live.route(model, version, unit_id)
+        return self._live.route(model, version, unit_id, tenant)
 
     def infer_now(self, slot: Slot, request_id: str, inputs: Arrays) -> Answer | None:
         """Compute one request at once if its version is loaded, free, and quicker than a wait; else return None.

@@ -13,10 +13,13 @@ class Lineage(NamedTuple):
     artifact: str
     header_lines: bytes
     """HTTP headers, written out."""
+    metadata: tuple[tuple[str, str], ...]
+    """The same for gRPC."""
 
     @classmethod
     def of(cls, model: str, served: ServedVersion) -> "Lineage":
         """Write down the lineage of one version's answers."""
         version, artifact = str(served.version), served.artifact.sha256
-        lines = f"x-burnish-model: {model}\r\nx-burnish-version: {version}\r\nx-burnish-artifact: {artifact}\r\n"
-        return cls(model, version, artifact, lines.encode())
+        named = (("x-burnish-model", model), ("x-burnish-version", version), ("x-burnish-artifact", artifact))
+        lines = "".join(f"{name}: {value}\r\n" for name, value in named)
+        return cls(model, version, artifact, lines.encode(), named)

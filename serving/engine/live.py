@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from registry.errors import BurnishError, ModelNotFound, TransientError
 from registry.records.release import CatalogEntry
+from registry.records.tenant import qualified, split_name
 from serving.engine.comparison import Comparison
 from serving.engine.residency import RETRY_SECONDS, Residency
 from serving.engine.response_cache import ResponseCache
@@ -15,6 +17,7 @@ from serving.engine.slot import ShadowTarget, Slot
 from serving.engine.traffic import choose, favourite
 
 _log = logging.getLogger(__name__)
+_NOTHING: Mapping[str, "LiveModel"] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,9 @@ class Live:
     def __init__(self, residency: Residency) -> None:
         """Take where versions are loaded."""
         self.models: dict[str, LiveModel] = {}
+        """By qualified name; changed by ``_put`` and ``_take_out`` only."""
+        self._named: dict[str, dict[str, LiveModel]] = {}
+        """The same by tenant, and then by the name that the tenant gives it."""
         self.refusals: dict[str, Refusal] = {}
         self._residency = residency
         self._caches: dict[str, ResponseCache] = {}
@@ -75,14 +81,14 @@ class Live:
         """What the response caches of all models hold."""
         return sum(cache.bytes for cache in self._caches.values())
 
-    def route(self, model: str, version: int | None, unit_id: str) -> Slot:
+    def route(self, model: str, version: int | None, unit_id: str, tenant: str | None = None) -> Slot:
         """Return the slot that answers a unit: the version asked for, else the one that the split chooses.
 
         Raises:
             ModelNotFound: there is no such model or version, or nothing of it is live.
             TransientError: the model is known but none of its entries could be taken yet.
         """
-        live = self.model(model)
+        live = self.model(model, tenant)
         if version is None:
             split = live.entry.split
             if split is None:
@@ -93,26 +99,32 @@ class Live:
             raise ModelNotFound(f"{model} has no version {version}; there are {sorted(live.slots)}")
         return slot
 
-    def model(self, model: str) -> LiveModel:
-        """Return what is live of a model.
+    def named(self, tenant: str | None) -> Mapping[str, LiveModel]:
+        """Return a tenant's models by the names that it gives them, or without a tenant all by qualified name."""
+        return self.models if tenant is None else self._named.get(tenant, _NOTHING)
+
+    def model(self, model: str, tenant: str | None = None) -> LiveModel:
+        """Return what is live of a model, named as its tenant does, or without a tenant by its qualified name.
 
         Raises:
-            ModelNotFound: there is no such model.
+            ModelNotFound: there is no such model, or it is another tenant's.
             TransientError: it is known but none of its entries could be taken yet.
         """
-        live = self.models.get(model)
+        live = self.named(tenant).get(model)
         if live is not None:
             return live
-        if model in self.refusals:
-            raise TransientError(self.refusals[model].reason)
-        if model in self._tasks:
-            raise TransientError(f"{model} is being loaded; try again shortly")
+        name = model if tenant is None else qualified(tenant, model)
+        if tenant is None or split_name(name) == (tenant, model):  # or the name is one that no client may give
+            if name in self.refusals:
+                raise TransientError(self.refusals[name].reason)
+            if name in self._tasks:
+                raise TransientError(f"{model} is being loaded; try again shortly")
         raise ModelNotFound(f"there is no model {model}")
 
     def adopt(self, entry: CatalogEntry) -> None:
         """Put an entry in force at once; its versions are loaded on first use."""
         before = self.models.get(entry.model)
-        self.models[entry.model] = after = self._bind(entry)
+        after = self._put(entry)
         same = before is not None and (before.entry.generation, before.entry.shadow) == (entry.generation, entry.shadow)
         cache = self._new_cache(entry)
         answering = after.answering() if entry.policy.pinned else set()
@@ -148,7 +160,7 @@ class Live:
             while model in self._offered:
                 entry = self._offered.pop(model)
                 if entry is None:
-                    self._retire(self.models.pop(model, None), None)
+                    self._retire(self._take_out(model), None)
                     self._caches.pop(model, None)
                     self.refusals.pop(model, None)
                 else:
@@ -174,6 +186,19 @@ class Live:
         finally:
             for slot in held:
                 self._residency.release(slot)
+
+    def _put(self, entry: CatalogEntry) -> LiveModel:
+        tenant, name = split_name(entry.model)
+        live = self.models[entry.model] = self._named.setdefault(tenant, {})[name] = self._bind(entry)
+        return live
+
+    def _take_out(self, model: str) -> LiveModel | None:
+        tenant, name = split_name(model)
+        own = self._named.get(tenant, {})
+        own.pop(name, None)
+        if not own:
+            self._named.pop(tenant, None)
+        return self.models.pop(model, None)
 
     def _new_cache(self, entry: CatalogEntry) -> ResponseCache | None:
         self._caches.pop(entry.model, None)

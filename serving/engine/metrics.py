@@ -17,7 +17,7 @@ from serving.engine.version_metrics import COUNTERS, DISTRIBUTIONS, GENERATION, 
 from serving.engine.worker import Worker
 
 OTHER = "_other"
-"""Model and version of the series that stands for all versions without one of their own."""
+"""Model, version and tenant of the series that stands for all versions without one of their own."""
 
 _NS_PER_S = 1e9
 _BOUNDS_S = tuple(bound / _NS_PER_S for bound in BOUNDS_NS)
@@ -90,13 +90,14 @@ class Metrics:
             written.declare(family)
         series = await self._series.scrape(self._slots())
         for slot, row, pending in series:
-            model, version = (slot.model, slot.served.version) if slot else (OTHER, OTHER)
-            labels = f'model="{model}",version="{version}"'
+            labels = _labels(slot.name, slot.served.version, slot.tenant) if slot else _labels(OTHER, OTHER, OTHER)
             write_row(written, row, labels)
             written.add(PENDING, pending, labels)
-        for model in dict.fromkeys(one.slot.model for one in series if one.slot is not None):
+        named = {one.slot.model: one.slot for one in series if one.slot is not None}
+        for model, of_model in named.items():
             if model in worker.live.models:
-                written.add(GENERATION, worker.live.models[model].entry.generation, f'model="{model}"')
+                generation = worker.live.models[model].entry.generation
+                written.add(GENERATION, generation, f'model="{of_model.name}",tenant="{of_model.tenant}"')
         loads = worker.residency.loads
         written.add_histogram(LOADS, _BOUNDS_S, loads.buckets, loads.ns / _NS_PER_S)
         for (door, status), count in sorted(worker.failures.counts.items()):
@@ -115,3 +116,7 @@ class Metrics:
                 family = Family(sample.name, "counter" if metric.type == "counter" else "gauge", metric.documentation)
                 labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
                 written.add(family, sample.value, labels)
+
+
+def _labels(model: str, version: int | str, tenant: str) -> str:
+    return f'model="{model}",version="{version}",tenant="{tenant}"'

@@ -14,6 +14,7 @@ import orjson
 from registry.errors import InputError
 from registry.records.model import TensorSpec
 from serving.engine.infer import Answer
+from serving.engine.lineage import Lineage
 from serving.engine.live import LiveModel
 from serving.engine.tensors import (
     SignaturePlan,
@@ -144,13 +145,15 @@ def pick_outputs(plan: SignaturePlan, names: list[str]) -> tuple[TensorPlan, ...
     return tuple(known[name] for name in names)
 
 
-def encode_answer(answer: Answer, wanted: tuple[WantedOutput, ...], given_id: str | None) -> EncodedAnswer:
+def encode_answer(
+    answer: Answer, lineage: Lineage, wanted: tuple[WantedOutput, ...], given_id: str | None
+) -> EncodedAnswer:
     """Write an inference answer; in JSON, NaN and infinities, which it does not have, come out as null.
 
     Raises:
         InputError: an output of BYTES that is not text is asked for in JSON.
     """
-    lineage, request_id, outputs = answer.slot.lineage, answer.request_id, answer.outputs
+    request_id, outputs = answer.request_id, answer.outputs
     tensors, behind = [], []
     for tensor, binary in wanted:
         array = outputs[tensor.name]
@@ -175,12 +178,12 @@ def encode_answer(answer: Answer, wanted: tuple[WantedOutput, ...], given_id: st
     return EncodedAnswer(b"".join((head, *behind)), len(head)) if behind else EncodedAnswer(head, None)
 
 
-def encode_model(live: LiveModel, version: int) -> bytes:
-    """Write the metadata of a model as one of its versions has it."""
+def encode_model(name: str, live: LiveModel, version: int) -> bytes:
+    """Write the metadata of a model, under the name that it was asked for by, as one of its versions has it."""
     served = live.slots[version].served
     return orjson.dumps(
         {
-            "name": live.entry.model,
+            "name": name,
             "versions": [str(number) for number in sorted(live.slots)],
             "platform": f"burnish_{served.runtime.name}",
             "inputs": [_describe(spec) for spec in served.signature.inputs],

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from itertools import chain
 
 from registry.errors import BurnishError, QueueFull, TransientError
 from registry.records.model import ServedVersion
 from registry.store.base import ArtifactStore
+from serving.engine.account import Account
 from serving.engine.batcher import Batcher, Contain
 from serving.engine.budget import MEMORY, Amounts, Budget, Cost, is_large
 from serving.engine.flight_record import Around
@@ -17,7 +19,7 @@ from serving.engine.meter import DeviceMemory, Meter, NoDevices
 from serving.engine.room import Room
 from serving.engine.runs import RunThreads
 from serving.engine.slot import Slot
-from serving.engine.statistics import Histogram
+from serving.engine.statistics import Histogram, Statistics
 from serving.memory import resident_set_bytes
 
 RETRY_SECONDS = 5.0
@@ -65,6 +67,8 @@ class Residency:
         self.room = Room(budget, self._loader)
         self._slots: dict[str, list[Slot]] = {}
         """By model."""
+        self.accounts: defaultdict[str, Account] = defaultdict(Account)
+        """By model; one that is gone keeps what it counted."""
         self._large_turn = asyncio.Lock()
         self._unknown_turn = asyncio.Lock()
         """Of loads that nobody knows the cost of: a guess bounds one of them, and what it has cost the others."""
@@ -97,7 +101,7 @@ class Residency:
         slots = self._slots.setdefault(model, [])
         slot = next((one for one in slots if one.served == served), None)
         if slot is None:
-            slot = Slot(model, served)
+            slot = Slot(model, served, statistics=Statistics(account=self.accounts[model]))
             slots.append(slot)
         return slot
 

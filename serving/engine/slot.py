@@ -1,12 +1,14 @@
 """A slot: one version of one model in this worker, loaded or not."""
 
 import asyncio
+import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from registry.errors import InputError
 from registry.records.model import ServedVersion, Signature
 from registry.records.release import NonFinite, ServingPolicy
+from registry.records.tenant import split_name
 from serving.engine.batcher import Batcher
 from serving.engine.budget import Cost
 from serving.engine.comparison import Comparison
@@ -37,14 +39,22 @@ class Slot:
     failure: str | None = None
     retry_at: float = 0.0
     plan: SignaturePlan = field(init=False, repr=False)
+    tenant: str = field(init=False, repr=False)
+    name: str = field(init=False, repr=False)
+    """Of its model, as its tenant gives it."""
     lineage: Lineage = field(init=False, repr=False)
+    own_lineage: Lineage = field(init=False, repr=False)
+    """With the name that its tenant gives it."""
     statistics: Statistics = field(default_factory=Statistics, repr=False)
     _digest: str = field(default="", init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Work out once what every request asks of the signature, and what every answer says of the version."""
         self.plan = _plan(self.served.signature)
+        tenant, self.name = split_name(self.model)
+        self.tenant = sys.intern(tenant)
         self.lineage = Lineage.of(self.model, self.served)
+        self.own_lineage = self.lineage if self.name == self.model else Lineage.of(self.name, self.served)
 
     @property
     def digest(self) -> str:
@@ -57,9 +67,13 @@ class Slot:
         """NaN and infinities in inputs are refused."""
         return self.policy.non_finite is NonFinite.REFUSE
 
+    def lineage_for(self, tenant: str | None) -> Lineage:
+        """Return what answers say of the version to a tenant, or without one to the operator."""
+        return self.lineage if tenant is None else self.own_lineage
+
     def __str__(self) -> str:
-        """The version as messages name it."""
-        return f"{self.model} version {self.served.version}"
+        """The version as messages name it, which its tenant reads."""
+        return f"{self.name} version {self.served.version}"
 
 
 @dataclass(frozen=True, eq=False)

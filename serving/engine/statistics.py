@@ -7,6 +7,8 @@ import time
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
+from serving.engine.account import Account
+
 BOUNDS_NS = tuple(
     int(seconds * 1e9)
     for seconds in (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -82,6 +84,8 @@ class Statistics:
     """Samples in computed answers."""
     last_inference_ms: int = 0
     """Unix time of the last answer, in milliseconds."""
+    account: Account = field(default_factory=Account, repr=False)
+    """Of the model, which its versions share."""
 
     @property
     def executions(self) -> int:
@@ -99,20 +103,25 @@ class Statistics:
         if batch is None:
             batch = self.batches[rows] = Duration()
         batch.add(ns)
+        self.account.compute_ns += ns
 
     def answered(self, rows: int, ns: int) -> None:
         """Count one answer."""
         self.success.add(ns)
+        self.account.requests += 1
         self.inferences += rows
         self.last_inference_ms = time.time_ns() // 1_000_000
 
     def recalled(self, ns: int) -> None:
         """Count one answer from the response cache."""
         self.success.add(ns)
+        self.account.requests += 1
         self.cache_hit.add(ns)
         self.last_inference_ms = time.time_ns() // 1_000_000
 
     def failed(self, reason: str, ns: int) -> None:
         """Count one request that was not answered."""
         self.fail.add(ns)
+        self.account.requests += 1
+        self.account.failed += 1
         self.failures[reason] = self.failures.get(reason, 0) + 1

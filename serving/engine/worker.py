@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from registry.errors import ModelNotFound
 from registry.store.base import ArtifactStore
@@ -47,6 +48,8 @@ class Worker:
     def __init__(self, settings: EngineSettings, store: ArtifactStore, index: int) -> None:
         """Take the settings, the store and the worker's index; nothing is read or started yet."""
         self.identity = WorkerIdentity(index, os.getpid())
+        self.boot = uuid4().hex
+        """Names this process among all that ever were this worker: with it, counters begin at 0."""
         self.draining = False
         self.metrics_versions = settings.metrics_versions
         self.failures = Failures()
@@ -169,6 +172,11 @@ class Worker:
             "bound_bytes": room.budget.bounds[MEMORY],
             "recycle_reason": self.recycle_reason,
         }
+
+    def usage(self) -> Iterator[tuple[str, dict[str, int]]]:
+        """Yield what each model did in this process, by qualified name; those never asked for are left out."""
+        accounts = list(self.residency.accounts.items())
+        return ((name, account.figures()) for name, account in accounts if account.requests)
 
     def model_status(self, model: str) -> dict[str, Any]:
         """What this worker serves of one model, for whoever waits until every worker has taken a release.

@@ -36,7 +36,10 @@ def test_metrics_logs_and_traces_of_a_real_engine(tmp_path: Path, monkeypatch: p
                 assert httpx.post(f"{door}/v2/models/none/infer", json=BODY, headers=headers).status_code == 404
                 text = httpx.get(f"{door}/metrics").text
                 assert {family.name for family in FAMILIES} <= set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
-                assert f'nv_inference_request_success{{model="m",version="1",worker="{worker}"}} 1\n' in text
+                assert (
+                    f'nv_inference_request_success{{model="m",version="1",tenant="default",worker="{worker}"}} 1\n'
+                    in text
+                )
             until(lambda: len(collector.spans) == 4, "all spans arrived")
         finally:
             stop(process)

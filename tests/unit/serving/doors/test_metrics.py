@@ -25,7 +25,8 @@ async def scrape(client: httpx.AsyncClient) -> dict[tuple[str, frozenset[tuple[s
 
 
 def labels(**given: str) -> frozenset[tuple[str, str]]:
-    return frozenset({"worker": "0", **given}.items())
+    tenant = {"tenant": "default"} if "model" in given else {}
+    return frozenset({"worker": "0", **tenant, **given}.items())
 
 
 def test_a_scrape_holds_every_family_and_docs_and_exporter_name_the_same(worker: Worker) -> None:
@@ -112,7 +113,7 @@ def test_versions_beyond_the_limit_share_one_series(worker: Worker) -> None:
             await client.post("/v2/models/m/versions/2/infer", json=body())
             found = await scrape(client)
         named = {of for name, of in found if name == "nv_inference_request_success"}
-        assert named == {labels(model="m", version="1"), labels(model="_other", version="_other")}
-        assert found["nv_inference_request_success", labels(model="_other", version="_other")] == 1
+        assert named == {labels(model="m", version="1"), labels(model="_other", version="_other", tenant="_other")}
+        assert found["nv_inference_request_success", labels(model="_other", version="_other", tenant="_other")] == 1
 
     run(work())

@@ -15,7 +15,7 @@ def test_it_is_an_openapi_document_whose_references_hold() -> None:
     schema: Any = schemathesis.openapi.from_dict(document("any"))
     schema.validate()
     operations = [operation.ok().label for operation in schema.get_all_operations()]
-    assert len(operations) == len(set(operations)) == 18
+    assert len(operations) == len(set(operations)) == 19
     assert "POST /v2/models/{model}/versions/{version}/infer" in operations
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import orjson
 import pytest
 
-from serving.doors.rest import EXTENSIONS, rest_server
+from serving.doors.rest import rest_server
+from serving.doors.rest_state import EXTENSIONS
 from serving.engine.catalog import write_entry
 from serving.engine.worker import Worker
 from tests.unit.serving.doors.rest_client import INFER, MAX_BODY_BYTES, VERSIONS, X, body, open_door

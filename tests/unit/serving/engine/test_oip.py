@@ -107,7 +107,7 @@ def test_an_answer_names_model_version_artifact_and_request() -> None:
     slot = Slot("m", served(4, signature=SIGNATURE))
     outputs = {"y": np.array([[0.1, np.nan]], np.float32), "z": np.array([True])}
     answer = Answer(slot, "request", outputs)
-    assert orjson.loads(encode_answer(answer, JSON_OUTPUTS, None).body) == {
+    assert orjson.loads(encode_answer(answer, answer.slot.lineage, JSON_OUTPUTS, None).body) == {
         "model_name": "m",
         "model_version": "4",
         "id": "request",
@@ -117,13 +117,13 @@ def test_an_answer_names_model_version_artifact_and_request() -> None:
             {"name": "z", "datatype": "BOOL", "shape": [1], "data": [True]},
         ],
     }
-    assert orjson.loads(encode_answer(answer, JSON_OUTPUTS[1:], "mine").body)["id"] == "mine"
+    assert orjson.loads(encode_answer(answer, answer.slot.lineage, JSON_OUTPUTS[1:], "mine").body)["id"] == "mine"
 
 
 def test_metadata_is_that_of_the_version() -> None:
     versions = [served(2), served(1, signature=SIGNATURE)]
     live = LiveModel(entry(1, {2: 100}, versions), {version.version: Slot("m", version) for version in versions})
-    described = orjson.loads(encode_model(live, 1))
+    described = orjson.loads(encode_model("m", live, 1))
     assert described["versions"] == ["1", "2"]
     assert described["platform"] == "burnish_fake"
     assert described["inputs"][0] == {"name": "a", "datatype": "FP32", "shape": [-1, 2]}
@@ -230,7 +230,7 @@ def test_binary_outputs_stand_behind_the_json() -> None:
     outputs: Any = {"y": np.array([[1, 2]], np.float32), "z": np.array([True])}
     answer = Answer(Slot("m", served(3, signature=SIGNATURE)), "r-1", outputs)
     wanted = (WantedOutput(PLAN.outputs[1], binary=True), WantedOutput(PLAN.outputs[0], binary=True))
-    encoded = encode_answer(answer, wanted, None)
+    encoded = encode_answer(answer, answer.slot.lineage, wanted, None)
     assert encoded.json_length is not None
     head, behind = encoded.body[: encoded.json_length], encoded.body[encoded.json_length :]
     assert orjson.loads(head)["outputs"] == [
