@@ -65,7 +65,9 @@ class EngineSettings(BaseSettings):
         description="Requests that may wait before one version; more get 429. A model's policy goes first.",
     )
     max_pending_mib: int = Field(
-        default=256, ge=1, description="Memory for requests that wait or run, per worker; beyond it they get 503."
+        default=256,
+        ge=1,
+        description="Memory for requests that wait or run, per worker; beyond it or a tenant's share they are refused.",
     )
     drain_seconds: float = Field(default=20.0, gt=0, description="How long a stopping worker finishes what it has.")
     run_seconds: float = Field(default=60.0, gt=0, description="A run that takes longer has its worker replaced.")

@@ -5,7 +5,8 @@ Source: https://github.com/kserve/open-inference-protocol, specification/protoco
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -17,15 +18,27 @@ from serving.doors.grpc_state import GrpcState
 from serving.doors.observed_grpc import Observer, trailing
 from serving.doors.protocol import open_inference_pb2 as pb
 from serving.doors.requests import new_request_id, parse_version
+from serving.engine.infer import Answer
 from serving.engine.slot import Slot
+from serving.engine.tensors import TensorPlan
 from serving.engine.urgency import ROUTINE, Urgency
 from serving.engine.worker import Worker
+from serving.runtime import Arrays
 
 _SERVICE = "inference.GRPCInferenceService"
 _STREAM_WINDOW = 64
 """Requests of one stream that may be under way; more are read when some are answered."""
 _FINAL_RESPONSE = "triton_final_response"
 """Tells Triton's clients that a request of a stream gets no further answer."""
+
+
+class _Begun(NamedTuple):
+    """A request that was read, and its answer if it did not have to wait."""
+
+    inputs: Arrays
+    wanted: tuple[TensorPlan, ...]
+    urgency: Urgency
+    answer: Answer | None
 
 
 class GrpcDoor:
@@ -79,16 +92,25 @@ class GrpcDoor:
         about: CallMetadata,
         context: Context,
     ) -> pb.ModelInferResponse:
+        turns, begin = self._worker.turns, partial(self._begin, slot, request, about)
+        if about.tenant == turns.alone or turns.may_go(about.tenant):
+            begun = begin()
+        else:
+            begun = await turns.in_turn(about.tenant, about.size, begin)
+        answer = begun.answer
+        if answer is None:
+            urgency = begun.urgency.within(context.time_remaining())
+            answer = await self._worker.engine.infer(slot, about.request_id, begun.inputs, urgency)
+        return oip_grpc.encode_answer(answer, slot.lineage_for(about.tenant), begun.wanted, request.id)
+
+    def _begin(self, slot: Slot, request: Any, about: CallMetadata) -> _Begun:  # noqa: ANN401
+        """Read a request, and answer it if that need not wait."""
         if about.retried:
             self._worker.guard.check_retried(slot.served)
         inputs = oip_grpc.decode_inputs(request, slot.plan, finite=slot.finite_only)
         wanted = oip_grpc.wanted_outputs(request, slot.plan)
         urgency = Urgency.of(oip_grpc.parameters(request)) if request.parameters else ROUTINE
-        answer = self._worker.engine.infer_now(slot, about.request_id, inputs)
-        if answer is None:
-            urgency = urgency.within(context.time_remaining())
-            answer = await self._worker.engine.infer(slot, about.request_id, inputs, urgency)
-        return oip_grpc.encode_answer(answer, slot.lineage_for(about.tenant), wanted, request.id)
+        return _Begun(inputs, wanted, urgency, self._worker.engine.infer_now(slot, about.request_id, inputs))
 
     async def _model_stream_infer(self, requests: AsyncIterator[Received], context: Context) -> AsyncIterator[bytes]:
         """Answer each request of a stream, in their order; some are computed at once, so that they share runs."""

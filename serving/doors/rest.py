@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from functools import partial
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -98,6 +99,22 @@ class RestDoor:
         self, model: str, version: int | None, headers: RequestHeaders, http: Request
     ) -> Reply | Coroutine[Any, Any, Reply]:
         allow(http, "POST")
+        turns = self._worker.turns
+        if headers.tenant != turns.alone and not turns.may_go(headers.tenant):
+            return self._infer_in_turn(model, version, headers, http)
+        begun = self._begin(model, version, headers, http)
+        return begun if isinstance(begun, Reply) else self._infer_later(begun)
+
+    async def _infer_in_turn(self, model: str, version: int | None, headers: RequestHeaders, http: Request) -> Reply:
+        try:
+            begin = partial(self._begin, model, version, headers, http)
+            begun = await self._worker.turns.in_turn(headers.tenant, len(http.body), begin)
+        except BurnishError as error:
+            return self._failed(error, headers)
+        return begun if isinstance(begun, Reply) else await self._infer_later(begun)
+
+    def _begin(self, model: str, version: int | None, headers: RequestHeaders, http: Request) -> Reply | _Inference:
+        """Read a request, and answer it if that need not wait."""
         request = parse_request(http.body, headers.json_length)
         slot = self._worker.engine.route(model, version, headers.unit_id, headers.tenant)
         try:
@@ -108,7 +125,7 @@ class RestDoor:
             wanted = wanted_outputs(request, slot.plan)
             inference = _Inference(slot, request.id, headers, inputs, wanted, urgency, len(http.body))
             answer = self._worker.engine.infer_now(slot, headers.request_id, inputs)
-            return self._infer_later(inference) if answer is None else inference.reply(answer)
+            return inference if answer is None else inference.reply(answer)
         except BurnishError as error:
             return self._failed(error, headers, slot)
 

@@ -2,9 +2,12 @@
 
 import math
 import time
+from typing import NoReturn
 
-from registry.errors import TransientError
+from registry.errors import QueueFull, TransientError
 from serving.engine.elements import kept_bytes
+from serving.engine.fair_turns import Tenant
+from serving.engine.shared_bound import SharedBound
 from serving.runtime import Arrays
 
 MAX_RETRY_SECONDS = 60
@@ -43,32 +46,52 @@ class Drain:
 
 
 class Backlog:
-    """The requests of one worker that wait or run, by the bytes that they hold."""
+    """The requests of one worker that wait or run, by the bytes that they hold; the room is shared between tenants."""
 
     def __init__(self, max_bytes: int) -> None:
         """Take the bound."""
-        self.bytes = 0
-        self._max_bytes = max_bytes
+        self._bound = SharedBound(max_bytes)
         self._drain = Drain()
 
-    def enter(self, inputs: Arrays) -> int:
+    @property
+    def bytes(self) -> int:
+        """What all requests hold."""
+        return self._bound.total
+
+    def enter(self, inputs: Arrays, tenant: Tenant = None) -> int:
         """Let a request in and return its bytes, to be given back by ``leave``.
 
         Raises:
+            QueueFull: its tenant holds more than its share.
             TransientError: the worker holds as much as it may.
         """
-        size = _REQUEST_BYTES + kept_bytes(inputs.values())
-        if self.bytes + size > self._max_bytes and self.bytes:
-            raise TransientError(
-                f"the requests in this worker hold {self.bytes} bytes, as many as they may; try again shortly",
-                retry_after_s=self._drain.retry_after_s(self.bytes),
-            )
+        return self.enter_bytes(kept_bytes(inputs.values()), tenant)
+
+    def enter_bytes(self, size: int, tenant: Tenant) -> int:
+        """Let in a request that holds so many bytes, and return what it counts for.
+
+        Raises:
+            QueueFull: its tenant holds more than its share.
+            TransientError: the worker holds as much as it may.
+        """
+        size += _REQUEST_BYTES
+        if not self._bound.fits(tenant, size):
+            self._refuse(tenant)
         if not self.bytes:
             self._drain.begin()
-        self.bytes += size
+        self._bound.take(tenant, size)
         return size
 
-    def leave(self, size: int) -> None:
+    def leave(self, size: int, tenant: Tenant = None) -> None:
         """A request was answered, or given up."""
-        self.bytes -= size
+        self._bound.give_back(tenant, size)
         self._drain.left(size)
+
+    def _refuse(self, tenant: Tenant) -> NoReturn:
+        retry = self._drain.retry_after_s(self.bytes)
+        if self._bound.alone(tenant) or self._bound.full:
+            held = f"the requests in this worker hold {self.bytes} bytes, as many as they may; try again shortly"
+            raise TransientError(held, retry_after_s=retry)
+        raise QueueFull(
+            "the requests of this tenant hold its share of this worker; try again shortly", retry_after_s=retry
+        )

@@ -12,6 +12,7 @@ import numpy as np
 from registry.errors import BurnishError, CandidateError, QueueFull
 from registry.records.model import ServedVersion
 from registry.records.release import ServingPolicy
+from registry.records.tenant import DEFAULT_TENANT
 from serving.engine.backlog import Drain
 from serving.engine.batch_limit import BatchLimit
 from serving.engine.queue import RequestQueue, SampleShapes, Waiting
@@ -78,10 +79,11 @@ class Batcher:
         threads: RunThreads,
         statistics: Statistics,
         policy: Callable[[], ServingPolicy] = ServingPolicy,
+        tenant: str = DEFAULT_TENANT,
     ) -> None:
         """Take the session, the guard around its runs, the threads of the slower ones, and where they are counted.
 
-        ``policy`` tells the model's policy in force.
+        ``policy`` tells the model's policy in force; its tenant shares the threads with the others.
         """
         self.session = session
         self._statistics = statistics
@@ -89,7 +91,7 @@ class Batcher:
         self._contain = contain
         self._threads = threads
         self._policy = policy
-        self._share = Share()
+        self._share = Share(tenant)
         self._queue = RequestQueue()
         self._drain = Drain()
         self._learned = BatchLimit(limits.max_batch_size, limits.seconds_per_run)

@@ -120,11 +120,11 @@ class Engine:
         timing = Timing()
         try:
             self._residency.check_room(slot)
-            held = self._backlog.enter(inputs)
+            held = self._backlog.enter(inputs, slot.tenant)
             try:
                 outputs = await self._compute_in_time(slot, inputs, urgency, timing)
             finally:
-                self._backlog.leave(held)
+                self._backlog.leave(held, slot.tenant)
             return self._answer(slot, request_id, inputs, outputs, started, timing)
         except (BurnishError, asyncio.CancelledError) as error:
             _count_failure(slot, _reason(error), started)

@@ -16,6 +16,7 @@ from registry.records.model import PluginConfig, ServedVersion
 from registry.store.base import ArtifactStore
 from serving.engine.batcher import Batcher, BatchLimits, Contain
 from serving.engine.budget import Cost, is_large
+from serving.engine.fair_turns import FairGate
 from serving.engine.flight_record import Around
 from serving.engine.meter import Meter
 from serving.engine.runs import RunThreads
@@ -62,6 +63,8 @@ class Loader:
         self._pools = {
             large: ThreadPoolExecutor(_THREADS, "load-large" if large else "load") for large in (False, True)
         }
+        self._gates = {large: FairGate(_THREADS) for large in (False, True)}
+        """Before the pools, whose own queues know no tenants."""
         self._turns = {large: threading.Lock() for large in (False, True)}
         self._runtimes: dict[str, Runtime] = {}
 
@@ -71,10 +74,11 @@ class Loader:
         Raises:
             BurnishError: it cannot be loaded.
         """
-        pool = self._pools[is_large(slot.served)]
+        large = is_large(slot.served)
         for batcher in first:
             await batcher.finished()
-        return await asyncio.get_running_loop().run_in_executor(pool, self._load, slot, first)
+        async with self._gates[large].turn(slot.tenant):
+            return await asyncio.get_running_loop().run_in_executor(self._pools[large], self._load, slot, first)
 
     async def prepare(self, configs: Iterable[PluginConfig]) -> None:
         """Import the libraries of runtimes, so that no request waits for that; what is not here is told of later."""
@@ -111,7 +115,7 @@ class Loader:
             raise
         limits = BatchLimits.of(served, seconds, self._max_waiting)
         contain = self._around(slot.digest, loading=False)
-        batcher = Batcher(session, limits, contain, self._runs, slot.statistics, lambda: slot.policy)
+        batcher = Batcher(session, limits, contain, self._runs, slot.statistics, lambda: slot.policy, slot.tenant)
         return Opened(batcher, cost)
 
     def _open(self, served: ServedVersion, folder: Path) -> Session:

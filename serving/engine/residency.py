@@ -13,6 +13,7 @@ from registry.store.base import ArtifactStore
 from serving.engine.account import Account
 from serving.engine.batcher import Batcher, Contain
 from serving.engine.budget import MEMORY, Amounts, Budget, Cost, is_large
+from serving.engine.fair_turns import FairGate
 from serving.engine.flight_record import Around
 from serving.engine.loader import Guards, Loader
 from serving.engine.meter import DeviceMemory, Meter, NoDevices
@@ -69,8 +70,8 @@ class Residency:
         """By model."""
         self.accounts: defaultdict[str, Account] = defaultdict(Account)
         """By model; one that is gone keeps what it counted."""
-        self._large_turn = asyncio.Lock()
-        self._unknown_turn = asyncio.Lock()
+        self._large_turn = FairGate(1)
+        self._unknown_turn = FairGate(1)
         """Of loads that nobody knows the cost of: a guess bounds one of them, and what it has cost the others."""
         self.loads = Histogram()
         """Loads that ended well: room made, bytes checked, session built, warmed up and timed."""
@@ -216,10 +217,10 @@ class Residency:
     async def _open_in_turn(self, slot: Slot) -> Batcher:
         """Open large versions one by one, and small ones of a kind that was never loaded until one of the kind was."""
         if is_large(slot.served):
-            async with self._large_turn:
+            async with self._large_turn.turn(slot.tenant):
                 return await self._open(slot)
         if not self._cost_is_known(slot):
-            async with self._unknown_turn:
+            async with self._unknown_turn.turn(slot.tenant):
                 if not self._cost_is_known(slot):
                     return await self._open(slot)
         return await self._open(slot)

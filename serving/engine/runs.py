@@ -1,21 +1,21 @@
-"""The threads that runs are computed on, shared fairly between sessions.
+"""The threads that runs are computed on, shared fairly between tenants, and by each tenant between its sessions.
 
-Who asks for a thread gets it in the order of the thread time that its session has had (start-time fair queuing), so a
-slow session with a full queue holds up no other for longer than a run. Runs cannot be interrupted: therefore slow
-ones never take all threads. One thread more than there are cores is kept for the others, and the kernel shares the
-cores between them.
-
-Source: P. Goyal, H. Vin, H. Cheng, "Start-time fair queuing", SIGCOMM 1996.
+Who asks for a thread gets it in the order of the thread time that its tenant has had, and of one tenant that its
+session has had (start-time fair queueing, see ``fair_turns``). So a tenant that floods many sessions gets no more than
+one that asks for one, and a slow session with a full queue holds up no other for longer than a run. Runs cannot be
+interrupted: therefore slow ones never take all threads. One thread more than there are cores is kept for the others,
+and the kernel shares the cores between them.
 """
 
 import asyncio
-import heapq
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from itertools import count
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
+
+from registry.records.tenant import DEFAULT_TENANT
+from serving.engine.fair_turns import FairTurns
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,10 +30,11 @@ _SMOOTHING = 0.3
 class Share:
     """What one session has had of the threads."""
 
-    def __init__(self) -> None:
-        """Start with nothing."""
+    def __init__(self, tenant: str = DEFAULT_TENANT) -> None:
+        """Start with nothing, for a session of a tenant."""
+        self.tenant = tenant
         self.had = 0.0
-        """Virtual time: thread seconds, never behind what all others had when it last came back."""
+        """Virtual time: thread seconds, never behind what the tenant's others had when it last came back."""
         self.usual_seconds = 0.0
         """Of a run, of late."""
 
@@ -48,6 +49,21 @@ class Share:
         self.usual_seconds += _SMOOTHING * (seconds - self.usual_seconds)
 
 
+class _Asking(NamedTuple):
+    """A session that waits for a thread."""
+
+    share: Share
+    given: asyncio.Future[None]
+
+
+class _Turn(NamedTuple):
+    """A thread that a session has."""
+
+    started: float
+    expected: float
+    """Seconds that its tenant was charged when it began."""
+
+
 class RunThreads:
     """All methods are called on the event loop; each session asks for one turn at a time."""
 
@@ -55,25 +71,25 @@ class RunThreads:
         """Start one thread a core, and the one that slow sessions leave free."""
         self._executor = ThreadPoolExecutor(max_workers=cores + 1, thread_name_prefix="run")
         self._cores = cores
-        self._asking: list[tuple[float, int, Share, asyncio.Future[None]]] = []
-        self._order = count()
-        self._virtual_time = 0.0
-        self._under_way: dict[Share, float] = {}
+        self._turns = FairTurns[_Asking]()
+        self._under_way: dict[Share, _Turn] = {}
 
     @asynccontextmanager
     async def turn(self, share: Share) -> AsyncIterator[None]:
         """Wait for a thread, and keep it; what is run inside counts as had by the session."""
-        share.had = max(share.had, self._virtual_time)
+        share.had = max(share.had, self._turns.level(share.tenant))
         given = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._asking, (share.had, next(self._order), share, given))
+        self._turns.ask(share.tenant, _Asking(share, given), share.had)
         self._give()
         try:
             await given
             yield
         finally:
-            start = self._under_way.pop(share, None)
-            if start is not None:
-                share.ran(time.perf_counter() - start)
+            turn = self._under_way.pop(share, None)
+            if turn is not None:
+                took = time.perf_counter() - turn.started
+                share.ran(took)
+                self._turns.charge(share.tenant, took - turn.expected)
             given.cancel()
             self._give()
 
@@ -86,20 +102,19 @@ class RunThreads:
         self._executor.shutdown()
 
     def _give(self) -> None:
-        """Hand out the threads that are free, least thread time first."""
-        kept = []
-        slow = sum(share.slow for share in self._under_way)
-        while self._asking and len(self._under_way) <= self._cores:
-            asking = heapq.heappop(self._asking)
-            had, _, share, given = asking
+        """Hand out the threads that are free; a tenant is charged at once for what its run is likely to take."""
+        while len(self._under_way) <= self._cores:
+            taken = self._turns.take(self._may_go)
+            if taken is None:
+                return
+            share, given = taken[1]
             if given.done():
                 continue
-            if share.slow and slow >= self._cores:
-                kept.append(asking)
-                continue
-            slow += share.slow
-            self._virtual_time = max(self._virtual_time, had)
-            self._under_way[share] = time.perf_counter()
+            self._under_way[share] = _Turn(time.perf_counter(), share.usual_seconds)
+            self._turns.charge(share.tenant, share.usual_seconds)
             given.set_result(None)
-        for asking in kept:
-            heapq.heappush(self._asking, asking)
+
+    def _may_go(self, asking: _Asking) -> bool:
+        """True unless it is slow and the others need the thread; one who has given up is taken to be dropped."""
+        slow = sum(share.slow for share in self._under_way)
+        return asking.given.done() or not asking.share.slow or slow < self._cores

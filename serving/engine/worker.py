@@ -20,6 +20,7 @@ from serving.engine.failures import Failures
 from serving.engine.gpu import Gpus
 from serving.engine.infer import Engine, contain, contained
 from serving.engine.live import Live
+from serving.engine.loop_turns import LoopTurns
 from serving.engine.preload import load_pinned, preload
 from serving.engine.repository import Repository
 from serving.engine.residency import Residency, ResidencyLimits
@@ -70,6 +71,7 @@ class Worker:
         )
         self._backlog = Backlog(settings.max_pending_mib * 2**20)
         self.engine = Engine(self.live, self.residency, self.capture, self._backlog)
+        self.turns = LoopTurns(self._backlog)
         self._usage = Usage(settings.state_folder / f"usage-{settings.door_port}-{index}.json")
         self._preload_share = settings.preload_share
         self._upkeep = Upkeep(self.residency.room, self._usage, self.live, self._bytes_in_use, settings.leak_mib)

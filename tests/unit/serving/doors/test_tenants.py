@@ -1,5 +1,6 @@
 """Whose model it is: each tenant has names of its own, and learns nothing of another's, at both doors."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from registry.records.tenant import TENANT_HEADER
 from serving.doors.grpc import GrpcDoor, GrpcServer
+from serving.engine import loop_turns
 from serving.engine.catalog import write_entry
 from serving.engine.worker import Worker
 from tests.unit.serving.doors import rest_client, test_grpc
@@ -220,3 +222,30 @@ def test_metrics_tell_the_tenant_beside_the_model(shared: Worker) -> None:
             assert f'nv_inference_request_success{{{labels},worker="0"}} 1\n' in text
 
     run(work())
+
+
+def test_what_waits_for_its_turn_is_answered_as_what_does_not(shared: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_turns, "AT_ONCE_NS", 0)
+    waited = []
+    in_turn = shared.turns.in_turn
+
+    async def watched(tenant: str | None, *of: Any) -> Any:  # noqa: ANN401 - passed on
+        waited.append(tenant)
+        return await in_turn(tenant, *of)
+
+    monkeypatch.setattr(shared.turns, "in_turn", watched)
+
+    async def work() -> None:
+        async with both_doors(shared) as (client, calls):
+            asked_for = ((ACME, "m"), (DEFAULT, "m"), (ACME, "x"), (BETA, "m"), (ACME, "m/versions/9"))
+            ask = (client.post(f"/v2/models/{name}/infer", json=body(), headers=of) for of, name in asked_for)
+            replies = await asyncio.gather(*ask)
+            assert [reply.status_code for reply in replies] == [200, 200, 404, 404, 404]
+            assert [reply.json()["outputs"][0]["data"] for reply in replies[:2]] == [[3, 6], [1, 2]]
+            assert waited == [of[TENANT_HEADER] for of, _ in asked_for]
+            response = await calls("ModelInfer", tuple(ACME.items()), **asked())
+            assert test_grpc.answered(response) == [3, 6]
+            assert waited[-1] == "acme" and len(waited) == 6
+
+    run(work())
+    assert shared.engine._backlog.bytes == 0

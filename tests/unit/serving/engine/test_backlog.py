@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from registry.errors import TransientError
+from registry.errors import QueueFull, TransientError
 from serving.engine import backlog
 from serving.engine.backlog import MAX_RETRY_SECONDS, Backlog, Drain
 from serving.runtime import Arrays
@@ -85,3 +85,22 @@ def test_a_view_counts_as_all_that_it_keeps_and_that_but_once() -> None:
     batch = np.zeros((MIB, 1), np.uint8)
     assert room.enter({"x": batch[:1], "y": batch[1:2]}) == least + MIB
     assert room.enter({"x": np.array([b"text"], object)}) > least + len(b"text")
+
+
+def test_the_tenant_that_floods_is_turned_away_and_the_quiet_one_is_not() -> None:
+    room = Backlog(100 * MIB)
+    quiet = room.enter(mib(1), "quiet")
+    held = []
+    with pytest.raises(QueueFull, match="this tenant hold its share") as refused:
+        for _ in range(100):
+            held.append(room.enter(mib(1), "flood"))
+    assert refused.value.retry_after_s >= 1
+    assert 60 < len(held) < 80
+    more = [room.enter(mib(1), "quiet") for _ in range(10)]
+    newcomer = room.enter(mib(50), "new")
+    with pytest.raises(TransientError, match="as many as they may"):
+        room.enter({}, "quiet")
+    for tenant, sizes in (("flood", held), ("quiet", [quiet, *more]), ("new", [newcomer])):
+        for size in sizes:
+            room.leave(size, tenant)
+    assert room.bytes == 0

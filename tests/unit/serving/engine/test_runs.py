@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pytest
 
+from serving.engine import runs
 from serving.engine.runs import SLOW_SECONDS, RunThreads, Share
 from tests.unit.serving.engine.doubles import run
 
@@ -139,5 +140,40 @@ def test_a_run_is_computed_on_a_thread_and_its_time_counts(threads: RunThreads) 
             assert await threads.run(lambda a, b: a + b, 2, b=3) == 5
         assert share.had > 0
         assert share.usual_seconds > 0
+
+    run(work())
+
+
+class Clock:
+    """A clock that only runs turn."""
+
+    seconds = 0.0
+
+    def perf_counter(self) -> float:
+        return self.seconds
+
+
+def test_a_tenant_that_floods_many_sessions_gets_no_more_than_one_with_a_single_session(
+    threads: RunThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(runs, "time", clock)
+
+    async def work() -> None:
+        order: list[str] = []
+
+        async def turns(tenant: str) -> None:
+            share = Share(tenant)
+            while len(order) < 60:
+                async with threads.turn(share):
+                    order.append(tenant)
+                    await asyncio.sleep(0)
+                    clock.seconds += 0.001
+
+        running = Running(threads)
+        await running.start("held", slow())
+        await asyncio.gather(*(turns("flood") for _ in range(20)), turns("quiet"))
+        await running.end("held")
+        assert 28 <= order.count("quiet") <= 32, "half, where each run takes as long"
 
     run(work())
