@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import anyio
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -20,6 +21,7 @@ from flows import (
     api_optimizations,
     api_problems,
     api_releases,
+    api_upload_sessions,
     api_uploads,
     api_watching,
 )
@@ -58,12 +60,16 @@ class _ControlApi(FastAPI):
 
 def build_app(platform: Platform) -> FastAPI:
     """Build the application over a platform; its lifespan runs the reconciler and closes the ledger."""
+    sessions = api_upload_sessions.upload_sessions(platform.settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        api_uploads.sweep(platform.settings)
+        sessions.sweep(at_start=True)
         platform.reconciler.start()
-        yield
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sessions.keep_swept, api_upload_sessions.SWEEP_S)
+            yield
+            tasks.cancel_scope.cancel()
         platform.reconciler.stop()
         platform.ledger.close()
 
@@ -77,10 +83,12 @@ def build_app(platform: Platform) -> FastAPI:
         responses=api_problems.RESPONSES,
     )
     app.state.platform = platform
+    app.state.upload_sessions = sessions
     api_problems.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestIds)
-    for part in (api_uploads, api_optimizations, api_events, api_models, api_releases, api_watching, api_explain):
+    uploads = (api_uploads, api_upload_sessions)
+    for part in (*uploads, api_optimizations, api_events, api_models, api_releases, api_watching, api_explain):
         app.include_router(part.router, prefix="/v1")
     app.include_router(router)
     app.include_router(api_metrics.router)

@@ -13,8 +13,6 @@ from registry.errors import ModelNotFound
 from registry.ledger.ledger import Ledger
 from registry.store.base import ArtifactStore, ModelStore
 
-MAX_UPLOAD_BYTES = 8 * 2**30
-
 
 @dataclass(frozen=True)
 class Platform:
@@ -27,7 +25,6 @@ class Platform:
     deployments: Deployments
     workers: Workers
     reconciler: Reconciler
-    max_upload_bytes: int = MAX_UPLOAD_BYTES
 
     def require_model(self, model: str) -> None:
         """Check that a model is in the ledger.

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from flows.api_request_ids import HEADER, request_id
-from registry.errors import BurnishError, InputError, ModelNotFound, TransientError, VersionConflict
+from registry.errors import BurnishError, InputError, ModelNotFound, StorageFull, TransientError, VersionConflict
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
@@ -24,6 +24,7 @@ _STATUSES: tuple[tuple[type[BurnishError], int, str], ...] = (
     (InputError, 422, "input-error"),
     (ModelNotFound, 404, "not-found"),
     (VersionConflict, 409, "version-conflict"),
+    (StorageFull, 507, "insufficient-storage"),
     (TransientError, 503, "unavailable"),
     (BurnishError, 500, "registry-error"),
 )

@@ -44,6 +44,15 @@ class StackSettings(BaseSettings):
     ledger_url: str = Field(default="", description="SQLAlchemy URL; empty: SQLite in home.")
     mlflow_backend_url: str = Field(default="", description="MLflow's database URL; empty: SQLite in home.")
     prefect_database_url: str = Field(default="", description="Prefect's database URL; empty: SQLite in home.")
+    upload_max_bytes: int = Field(default=8 * 2**30, ge=1, description="Larger uploads are refused with 413.")
+    upload_unpacked_bytes: int = Field(default=16 * 2**30, ge=1, description="What an uploaded archive may unpack to.")
+    upload_members: int = Field(default=10_000, ge=1, description="Files in an uploaded archive.")
+    upload_ratio: int = Field(
+        default=100, ge=1, description="Unpacked by packed bytes of an archive that unpacks to more than 64 MiB."
+    )
+    upload_open: int = Field(default=100, ge=1, description="Resumable uploads that are not finished, at once.")
+    upload_expiry_seconds: float = Field(default=86_400, gt=0, description="How long a cut upload may be resumed.")
+    upload_idle_seconds: float = Field(default=60, gt=0, description="An upload that sends nothing for so long is cut.")
     capture_rate: float = Field(default=0.1, ge=0, le=1, description="Share of requests sampled to Parquet.")
     monitor_cron: str = Field(default="0 * * * *", description="When drift reports are made.")
     retrain_cron: str = Field(default="0 3 * * 0", description="When retraining runs.")

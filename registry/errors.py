@@ -9,7 +9,8 @@ A class exists only where somebody catches it differently::
     ├── CandidateError         this candidate is lost, the search goes on
     ├── RegistryError          the registry cannot do what was asked; exit code 3
     │   ├── ModelNotFound      no such model or version; HTTP 404
-    │   └── VersionConflict    somebody else changed the route first; HTTP 409
+    │   ├── VersionConflict    somebody else changed the route first; HTTP 409
+    │   └── StorageFull        a disk, or the quota on it, has no room left; HTTP 507
     └── TransientError         worked a moment ago and may again; the only one that is retried; HTTP 503
         ├── QueueFull          too many wait for this one model; HTTP 429
         └── DeadlineExceeded   the time that the caller gave was over; HTTP 504
@@ -55,6 +56,10 @@ class ModelNotFound(RegistryError):
 
 class VersionConflict(RegistryError):
     """The route's generation is not the expected one: another promotion won."""
+
+
+class StorageFull(RegistryError):
+    """A disk has no room for what is to be kept; the operator must make some."""
 
 
 class TransientError(BurnishError):

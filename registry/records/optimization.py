@@ -53,7 +53,7 @@ class OptimizationRequest(Record):
 
     id: str = Field(default_factory=lambda: uuid4().hex, pattern=r"^[0-9a-f]{32}$")
     model: QualifiedName
-    source: Digest = Field(description="An upload: one file, model.pt2 or model.onnx.")
+    source: Digest = Field(description="An upload: model.pt2, model.onnx or model.zip.")
     evaluation: Digest = Field(description="An upload: evaluation.npz or evaluation.parquet.")
     calibration: Digest | None = Field(default=None, description="An upload: calibration.npz or calibration.parquet.")
     config: OptimizationConfig = OptimizationConfig()

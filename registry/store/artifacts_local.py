@@ -6,6 +6,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from registry.digest import json_digest, tree_manifest
+from registry.disk_space import told_when_full
 from registry.errors import InputError, ModelNotFound, RegistryError
 from registry.store.tree import (
     Manifest,
@@ -36,6 +37,7 @@ class LocalArtifacts:
 
         Raises:
             InputError: the folder is empty, holds links, or changed while it was copied.
+            StorageFull: the disk has no room for it; nothing of it is left.
         """
         manifest = tree_manifest(folder)
         digest = json_digest(manifest)
@@ -99,22 +101,31 @@ class LocalArtifacts:
         return differences(parse_manifest(manifest_file.read_bytes(), digest), found)
 
     def _store(self, folder: Path, manifest: Manifest, digest: str) -> None:
-        copy = self._incoming()
-        try:
-            shutil.copytree(folder, copy, symlinks=True)
-            if tree_manifest(copy) != manifest:
-                raise InputError(f"{folder} changed while it was stored; store it when nothing writes to it")
-            _seal(copy)
-            self._publish(copy, manifest, digest)
-        finally:
-            shutil.rmtree(copy, ignore_errors=True)
+        with told_when_full(self.root):
+            copy = self._incoming()
+            try:
+                shutil.copytree(folder, copy, symlinks=True, copy_function=self._copy)
+                if tree_manifest(copy) != manifest:
+                    raise InputError(f"{folder} changed while it was stored; store it when nothing writes to it")
+                _seal(copy)
+                self._publish(copy, manifest, digest)
+            finally:
+                shutil.rmtree(copy, ignore_errors=True)
+
+    def _copy(self, source: str, target: str) -> str:
+        """Copy one file; a full disk ends the copy of the whole tree: ``copytree`` would go on with the next file."""
+        with told_when_full(self.root):
+            return shutil.copy2(source, target, follow_symlinks=False)
 
     def _publish(self, copy: Path, manifest: Manifest, digest: str) -> None:
         target = self._folder(digest)
         target.parent.mkdir(parents=True, exist_ok=True)
         manifest_copy = self._incoming()
-        manifest_copy.write_bytes(dump_manifest(manifest))
-        manifest_copy.replace(self._manifest_file(digest))
+        try:
+            manifest_copy.write_bytes(dump_manifest(manifest))
+            manifest_copy.replace(self._manifest_file(digest))
+        finally:
+            manifest_copy.unlink(missing_ok=True)
         try:
             copy.rename(target)
         except OSError:  # a folder is there: a damaged one, or one that another process has just put

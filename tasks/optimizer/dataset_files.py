@@ -12,10 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from registry.errors import InputError
+from registry.uploads.limits import MAX_DATASET_BYTES
 from serving.runtime import Array, Arrays
-
-MAX_DATASET_BYTES = 4 * 2**30
-"""Declared size of all arrays together; every reader stops at the declared size, so a bomb cannot grow past it."""
 
 _MAX_VALUE_BYTES = 8
 _NPY = ".npy"

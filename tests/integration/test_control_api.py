@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import onnx
 import pytest
 
 from burnish.client import Client
@@ -18,6 +19,7 @@ from registry.ledger.ledger import Ledger
 from registry.records.model import ModelVersion
 from registry.records.optimization import OptimizationRequest
 from serving.engine.catalog import read_entry
+from tests import uploads
 from tests.integration.processes import end_tree, free_ports, wait_for
 from tests.unit.flows.api_stack import draft
 
@@ -105,14 +107,27 @@ def peak_mib(process: subprocess.Popen[bytes]) -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
+def large_model(path: Path, size: int) -> None:
+    """Write a model with one weight of so many zeros."""
+    tensor = onnx.TensorProto(name="large", dims=[size]).SerializeToString() + bytes([9 << 3 | 2]) + varint(size)
+    graph = bytes([5 << 3 | 2]) + varint(len(tensor) + size) + tensor
+    head = bytes([7 << 3 | 2]) + varint(len(graph) + size) + graph
+    with path.open("wb") as stream:
+        stream.write(head)
+        stream.truncate(len(head) + size)
+
+
+def varint(value: int) -> bytes:
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + varint(value >> 7)
+
+
 def test_a_large_upload_is_streamed_and_refused_with_the_wrong_digest(
     client: Client, control: subprocess.Popen[bytes], settings: StackSettings, tmp_path: Path
 ) -> None:
-    path = tmp_path / "net.pt2"
-    with path.open("wb") as stream:
-        stream.truncate(UPLOAD_MIB * 2**20)
+    path = tmp_path / "net.onnx"
+    large_model(path, UPLOAD_MIB * 2**20)
     before = peak_mib(control)
-    digest = client.upload(path, "model.pt2")
+    digest = client.upload(path, "model.onnx")
     assert peak_mib(control) - before < UPLOAD_MIB / 3
     assert len(digest) == 64
     answer = httpx.put(
@@ -152,7 +167,7 @@ def test_an_optimization_is_started_in_prefect_followed_and_closed_when_its_run_
 ) -> None:
     files = {"model": tmp_path / "net.onnx", "evaluation": tmp_path / "set.npz"}
     for path in files.values():
-        path.write_bytes(b"bytes")
+        path.write_bytes(uploads.BY_SUFFIX[path.suffix])
     started = client.push_files(files["model"], "digits", files["evaluation"], config={"policy": "min_size"})
     seen = client.optimization(started.id)
     assert (seen.state, seen.flow_run_state) == ("queued", "Scheduled")
@@ -178,7 +193,7 @@ def test_parameters_that_prefect_refuses_are_an_input_error(
         f"/deployments/{deployment}", json={"parameter_openapi_schema": other, "enforce_parameter_schema": True}
     ).raise_for_status()
     for name in ("net.onnx", "set.npz"):
-        (tmp_path / name).write_bytes(b"bytes")
+        (tmp_path / name).write_bytes(uploads.BY_SUFFIX[Path(name).suffix])
     with pytest.raises(InputError, match="refuses its parameters"):
         client.push_files(tmp_path / "net.onnx", "digits", tmp_path / "set.npz")
     assert client.optimizations("digits")[0].state == "invalid"

@@ -19,6 +19,7 @@ from flows.api_app import build_app
 from registry.records.gate import GateDecision, RuleOutcome, Verdict
 from registry.records.observation import DriftReport
 from registry.records.release import OptimizationState
+from tests import uploads
 from tests.unit.burnish.bridge import CONTROL, GATEWAY, answer_with, by_host, to_app
 from tests.unit.flows.api_stack import FakeStack, fake_stack
 
@@ -62,7 +63,7 @@ def client(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client
 def files(tmp_path: Path) -> dict[str, Path]:
     paths = {"model": tmp_path / "net.onnx", "evaluation": tmp_path / "set.npz"}
     for path in paths.values():
-        path.write_bytes(path.name.encode())
+        path.write_bytes(uploads.BY_SUFFIX[path.suffix])
     return paths
 
 

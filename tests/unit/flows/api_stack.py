@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from flows.api_platform import MAX_UPLOAD_BYTES, Platform
+from flows.api_platform import Platform
 from flows.api_prefect import Deployments
 from flows.api_reconciler import Reconciler
 from flows.settings import StackSettings
@@ -147,9 +147,9 @@ class FakeStack:
         return version
 
 
-def fake_stack(home: Path, *, max_upload_bytes: int = MAX_UPLOAD_BYTES) -> FakeStack:
-    """Build a platform in a folder; its reconciler is not running until the application starts."""
-    settings = StackSettings(home=home)
+def fake_stack(home: Path, **changes: object) -> FakeStack:
+    """Build a platform in a folder, with other settings than the defaults; its reconciler does not run yet."""
+    settings = StackSettings.model_validate({"home": home, **changes})
     ledger = Ledger(settings.ledger_database)
     ledger.migrate()
     store = OutageStore()
@@ -166,7 +166,6 @@ def fake_stack(home: Path, *, max_upload_bytes: int = MAX_UPLOAD_BYTES) -> FakeS
         deployments=deployments,
         workers=Workers(doors_http, urls, wait_s=0.2),
         reconciler=Reconciler(ledger, store, deployments, settings.catalog_folder),
-        max_upload_bytes=max_upload_bytes,
     )
     return FakeStack(platform, prefect, doors, store)
 

@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 
 from flows.api_app import build_app
 from registry.records.release import OptimizationState
+from tests import uploads
 from tests.unit.flows.api_stack import FakeStack, fake_stack
 
 
@@ -25,7 +26,7 @@ def api(stack: FakeStack) -> Iterator[TestClient]:
 @pytest.fixture
 def body(api: TestClient) -> dict[str, Any]:
     def upload(name: str) -> str:
-        return str(api.put(f"/v1/artifacts/{name}", content=name.encode()).json()["digest"])
+        return str(api.put(f"/v1/artifacts/{name}", content=uploads.BY_SUFFIX[Path(name).suffix]).json()["digest"])
 
     return {
         "source": upload("model.pt2"),

@@ -20,6 +20,12 @@ def test_the_one_file_of_an_upload(tmp_path: Path) -> None:
     assert (path.name, path.read_bytes()) == ("model.pt2", b"model.pt2")
 
 
+def test_the_model_of_a_bundle(tmp_path: Path) -> None:
+    artifacts = LocalArtifacts(tmp_path / "store")
+    path = uploaded_file(artifacts, stored(artifacts, tmp_path / "upload", "a.data", "model.onnx", "z.data"))
+    assert path.name == "model.onnx"
+
+
 def test_what_is_no_upload_is_refused(tmp_path: Path) -> None:
     artifacts = LocalArtifacts(tmp_path / "store")
     with pytest.raises(InputError, match="holds 2 files"):

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,9 +66,9 @@ def test_a_tree_that_changes_while_it_is_copied_is_refused_and_leaves_nothing(
 ) -> None:
     copy = shutil.copytree
 
-    def copy_and_change(source: Path, target: Path, *, symlinks: bool) -> None:
+    def copy_and_change(source: Path, target: Path, **options: Any) -> None:  # noqa: ANN401
         (source / "model.onnx").write_text("another")
-        copy(source, target, symlinks=symlinks)
+        copy(source, target, **options)
 
     monkeypatch.setattr(shutil, "copytree", copy_and_change)
     with pytest.raises(InputError, match="changed while it was stored"):

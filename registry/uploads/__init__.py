@@ -1,0 +1,1 @@
+"""What may come in: the checks of uploaded bytes before they become an artifact."""
