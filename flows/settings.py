@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     JsonConfigSettingsSource,
@@ -12,12 +12,22 @@ from pydantic_settings import (
 )
 
 from registry.errors import InputError
+from registry.records.tenant import QualifiedName
 
 STACK_FILE = "stack.json"
 
 
 def _home() -> Path:
     return Path(os.environ.get("BURNISH_HOME", "~/.burnish")).expanduser().absolute()
+
+
+class ModelPool(BaseModel):
+    """Models that are served by workers of their own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: tuple[QualifiedName, ...] = Field(min_length=1)
+    workers: tuple[int, ...] = Field(min_length=1, description="By their number, from 0.")
 
 
 class StackSettings(BaseSettings):
@@ -28,7 +38,7 @@ class StackSettings(BaseSettings):
     home: Path = Field(default_factory=_home, description="The folder that holds everything the stack keeps.")
     host: str = Field(default="127.0.0.1", description="The address that every part binds to.")
     require_keys: bool = Field(default=False, description="Refuse who brings no API key; needed beyond loopback.")
-    gateway_port: int = Field(default=8000, description="Envoy: inference over REST.")
+    gateway_port: int = Field(default=8000, description="Envoy: inference over REST and gRPC.")
     gateway_admin_port: int = Field(default=8002, description="Envoy: admin and metrics.")
     control_port: int = Field(default=8080, description="Control API.")
     bento_port: int = Field(default=3000, description="The BentoML endpoint of the engine.")
@@ -39,6 +49,9 @@ class StackSettings(BaseSettings):
     prefect_port: int = Field(default=4200, description="Prefect server and UI.")
     mlflow_port: int = Field(default=5000, description="MLflow server and UI.")
     workers: int = Field(default=2, ge=1, description="Engine workers.")
+    pools: dict[str, ModelPool] = Field(default={}, description="Workers for some models alone, by the pool's name.")
+    tls_certificate: Path | None = Field(default=None, description="PEM file; the gateway speaks TLS if it is set.")
+    tls_key: Path | None = Field(default=None, description="PEM file of the certificate's key.")
     artifacts_url: str = Field(default="", description="s3://bucket/prefix; empty: the folder artifacts/ in home.")
     s3_endpoint_url: str = Field(default="", description="An S3 server other than AWS.")
     ledger_url: str = Field(default="", description="SQLAlchemy URL; empty: SQLite in home.")
@@ -84,7 +97,7 @@ class StackSettings(BaseSettings):
     @property
     def gateway_url(self) -> str:
         """Base URL of the gateway."""
-        return f"http://{self.host}:{self.gateway_port}"
+        return f"{'https' if self.tls_certificate else 'http'}://{self.host}:{self.gateway_port}"
 
     @property
     def control_url(self) -> str:

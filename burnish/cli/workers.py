@@ -6,7 +6,7 @@ import click
 
 from burnish.cli.output import json_option, write_json, write_table
 from burnish.cli.stack import home_option
-from burnish.stack.parts import gateway_folder, gateway_plan
+from burnish.stack.parts import gateway_folder, worker_doors
 from burnish.stack.workers import EngineWorkers
 from flows.settings import stack_settings
 
@@ -48,4 +48,4 @@ def restart(index: int, home: Path | None, *, as_json: bool) -> None:
 
 def _workers(home: Path | None) -> EngineWorkers:
     settings = stack_settings(home)
-    return EngineWorkers(gateway_folder(settings), gateway_plan(settings).workers)
+    return EngineWorkers(gateway_folder(settings), worker_doors(settings))

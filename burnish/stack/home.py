@@ -43,4 +43,3 @@ def prepare(settings: StackSettings) -> None:
     gateway = gateway_plan(settings)
     turn_over(gateway.access_log)
     files.render(gateway, gateway_folder(settings))
-    files.validate(gateway_folder(settings))

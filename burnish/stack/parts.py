@@ -4,11 +4,14 @@ import math
 import sys
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from burnish.stack import settings as environment
 from burnish.stack.plan import Part, Port, Probe, StackPlan
-from flows.settings import StackSettings
+from flows.settings import ModelPool, StackSettings
+from registry.errors import InputError
 from serving.gateway import files
-from serving.gateway.plan import Endpoint, GatewayPlan
+from serving.gateway.plan import Endpoint, GatewayPlan, Pool, Tls
 
 _PYTHON = (sys.executable, "-P", "-m")
 _ADMIN_HOST = "127.0.0.1"
@@ -23,20 +26,53 @@ def stack_plan(settings: StackSettings) -> StackPlan:
 
 
 def gateway_plan(settings: StackSettings) -> GatewayPlan:
-    """Return what the gateway of a stack shall do."""
-    return GatewayPlan(
-        host=settings.host,
-        port=settings.gateway_port,
-        admin_port=settings.gateway_admin_port,
-        workers=tuple(Endpoint(host=settings.host, port=port) for port in _door_ports(settings)),
-        access_log=settings.log_folder / "gateway-access.json",
-        max_body_bytes=environment.engine_settings(settings).max_body_bytes,
-    )
+    """Return what the gateway of a stack shall do.
+
+    Raises:
+        InputError: the settings ask for a gateway that cannot be.
+    """
+    doors = worker_doors(settings)
+    taken = {worker for pool in settings.pools.values() for worker in pool.workers}
+    try:
+        return GatewayPlan(
+            host=settings.host,
+            port=settings.gateway_port,
+            admin_port=settings.gateway_admin_port,
+            workers=tuple(door for worker, door in enumerate(doors) if worker not in taken),
+            pools=tuple(_pool(name, pool, doors) for name, pool in settings.pools.items()),
+            tls=_tls(settings),
+            require_keys=settings.require_keys,
+            access_log=settings.log_folder / "gateway-access.json",
+            max_body_bytes=environment.engine_settings(settings).max_body_bytes,
+        )
+    except ValidationError as error:
+        reasons = "; ".join(f"{part['loc'] or ''} {part['msg']}" for part in error.errors())
+        raise InputError(f"the settings ask for a gateway that cannot be: {reasons}") from error
+
+
+def worker_doors(settings: StackSettings) -> tuple[Endpoint, ...]:
+    """Return the REST door of each of the engine's workers, in their order."""
+    return tuple(Endpoint(host=settings.host, port=port) for port in _door_ports(settings))
 
 
 def gateway_folder(settings: StackSettings) -> Path:
     """Return where the gateway's configuration stands."""
     return settings.home / "gateway"
+
+
+def _pool(name: str, pool: ModelPool, doors: tuple[Endpoint, ...]) -> Pool:
+    if strange := [str(worker) for worker in pool.workers if not 0 <= worker < len(doors)]:
+        raise InputError(
+            f"the pool {name} (BURNISH_POOLS) names worker {', '.join(strange)}; there are 0 to {len(doors) - 1}"
+        )
+    return Pool(name=name, models=pool.models, workers=tuple(doors[worker] for worker in pool.workers))
+
+
+def _tls(settings: StackSettings) -> Tls | None:
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if (certificate is None) != (key is None):
+        raise InputError("BURNISH_TLS_CERTIFICATE and BURNISH_TLS_KEY belong together; set both or none")
+    return Tls(certificate=certificate, key=key) if certificate and key else None
 
 
 def _prefect(settings: StackSettings) -> Part:

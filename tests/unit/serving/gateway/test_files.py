@@ -5,91 +5,92 @@ from pathlib import Path
 import pytest
 
 from registry.errors import InputError
-from serving.gateway import config, files
-from serving.gateway.plan import Endpoint, GatewayPlan
+from serving.gateway import files
+from serving.gateway.config import BOOTSTRAP_FILE
+from serving.gateway.plan import Endpoint, GatewayPlan, Tls
+from serving.gateway.state import read_state
 
 WORKERS = (Endpoint(host="127.0.0.1", port=8100), Endpoint(host="127.0.0.1", port=8110))
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    plan = GatewayPlan(port=8000, admin_port=8002, workers=WORKERS, access_log=tmp_path / "logs" / "access.json")
+def plan(tmp_path: Path) -> GatewayPlan:
+    # Nobody can listen on port 1 of a test's machine, so no running gateway is found there.
+    return GatewayPlan(port=8000, admin_port=1, workers=WORKERS, access_log=tmp_path / "logs" / "access.json")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, plan: GatewayPlan) -> Path:
     files.render(plan, tmp_path / "gateway")
     return tmp_path / "gateway"
 
 
-def change(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
-
-
-def ports(folder: Path) -> list[int]:
-    resource = json.loads((folder / config.ENDPOINTS_FILE).read_text())["resources"][0]
+def ports(folder: Path, cluster: str = "engine-rest") -> list[int]:
+    resource = json.loads((folder / f"eds-{cluster}.json").read_text())["resources"][0]
     found = resource["endpoints"][0]["lb_endpoints"]
     return [item["endpoint"]["address"]["socket_address"]["port_value"] for item in found]
 
 
-def test_a_rendered_gateway_is_valid(folder: Path) -> None:
-    files.validate(folder)
+def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {path.name: (path.read_bytes(), path.stat().st_ino) for path in folder.iterdir()}
+
+
+def test_a_rendered_gateway_has_its_workers_by_both_protocols(folder: Path) -> None:
+    assert (ports(folder), ports(folder, "engine-grpc")) == ([8100, 8110], [8101, 8111])
+
+
+def test_all_files_are_for_their_owner_alone_and_no_draft_is_left(folder: Path) -> None:
+    kept = [path for path in folder.iterdir() if path.suffix == ".json"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
+    assert not list(folder.glob("*.new"))
+
+
+def test_set_workers_takes_one_out_and_in_again(folder: Path) -> None:
+    files.set_workers(folder, WORKERS[1:])
+    assert (ports(folder), ports(folder, "engine-grpc")) == ([8110], [8111])
+    assert read_state(folder).out == WORKERS[:1]
+    files.set_workers(folder, WORKERS)
     assert ports(folder) == [8100, 8110]
 
 
-def test_a_field_that_envoy_does_not_know_is_refused_with_its_name(folder: Path) -> None:
-    change(folder / config.LISTENERS_FILE, "max_request_bytes", "max_request_bites")
-    with pytest.raises(InputError, match="max_request_bites"):
-        files.validate(folder)
+def test_what_does_not_change_is_not_written_again(folder: Path, plan: GatewayPlan) -> None:
+    before = snapshot(folder)
+    files.render(plan, folder)
+    files.set_workers(folder, WORKERS)
+    assert snapshot(folder) == before
 
 
-def test_a_value_that_envoy_does_not_take_is_refused(folder: Path) -> None:
-    change(folder / config.CLUSTERS_FILE, '"unhealthy_threshold": 2', '"unhealthy_threshold": "two"')
-    with pytest.raises(InputError, match="Envoy refuses"):
-        files.validate(folder)
+@pytest.mark.parametrize(
+    ("workers", "says"),
+    [
+        ((Endpoint(host="127.0.0.1", port=9),), "has no workers 127.0.0.1:9; it has 127.0.0.1:8100, 127.0.0.1:8110"),
+        ((), "would be left without a worker"),
+    ],
+)
+def test_workers_that_cannot_be_are_refused_and_every_file_stays(
+    folder: Path, workers: tuple[Endpoint, ...], says: str
+) -> None:
+    before = snapshot(folder)
+    with pytest.raises(InputError, match=says):
+        files.set_workers(folder, workers)
+    assert snapshot(folder) == before
 
 
-def test_a_route_to_a_cluster_that_does_not_exist_is_refused(folder: Path) -> None:
-    change(folder / config.LISTENERS_FILE, '"cluster": "engine"', '"cluster": "gone"')
-    with pytest.raises(InputError, match="a route to gone"):
-        files.validate(folder)
+def test_what_envoy_refuses_changes_no_file(folder: Path, plan: GatewayPlan, tmp_path: Path) -> None:
+    before = snapshot(folder)
+    broken = tmp_path / "broken.pem"
+    broken.write_text("no certificate")
+    with pytest.raises(InputError, match=r"Envoy refuses.*certificate"):
+        files.render(plan.model_copy(update={"tls": Tls(certificate=broken, key=broken)}), folder)
+    assert snapshot(folder) == before
 
 
-def test_a_cluster_without_endpoints_is_refused(folder: Path) -> None:
-    change(folder / config.ENDPOINTS_FILE, '"cluster_name": "engine"', '"cluster_name": "other"')
-    with pytest.raises(InputError, match="cluster engine has no endpoints"):
-        files.validate(folder)
+def test_workers_of_a_gateway_that_was_never_configured_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no gateway is configured"):
+        files.set_workers(tmp_path, WORKERS)
 
 
-def test_files_that_are_missing_or_cut_short_are_refused_by_name(folder: Path) -> None:
-    (folder / config.CLUSTERS_FILE).write_text('{"resources": [')
-    with pytest.raises(InputError, match=config.CLUSTERS_FILE):
-        files.validate(folder)
-    (folder / config.BOOTSTRAP_FILE).unlink()
-    with pytest.raises(InputError, match=config.BOOTSTRAP_FILE):
-        files.validate(folder)
-
-
-def test_workers_are_swapped_by_a_rename_and_nothing_else_changes(folder: Path) -> None:
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    inode = (folder / config.ENDPOINTS_FILE).stat().st_ino
-    files.set_workers(folder, WORKERS[:1])
-    assert ports(folder) == [8100]
-    assert (folder / config.ENDPOINTS_FILE).stat().st_ino != inode
-    assert {p.name for p in folder.iterdir() if p.read_bytes() != before[p.name]} == {config.ENDPOINTS_FILE}
-
-
-def test_the_last_worker_can_be_taken_out(folder: Path) -> None:
-    files.set_workers(folder, ())
-    files.validate(folder)
-    assert ports(folder) == []
-
-
-def test_a_worker_named_twice_is_refused(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"127\.0\.0\.1:8100, 127\.0\.0\.1:8100"):
-        files.set_workers(folder, (WORKERS[0], WORKERS[0]))
-
-
-def test_the_command_names_a_binary_that_can_be_run(folder: Path) -> None:
-    binary, *arguments = files.command(folder)
-    assert Path(binary).stat().st_mode & stat.S_IXUSR
-    assert arguments[arguments.index("-c") + 1] == str(folder / config.BOOTSTRAP_FILE)
-    assert "--disable-hot-restart" in arguments
+def test_the_command_runs_the_bootstrap_of_the_folder(folder: Path) -> None:
+    command = files.command(folder)
+    assert Path(command[0]).name == "envoy"
+    assert str(folder / BOOTSTRAP_FILE) in command
