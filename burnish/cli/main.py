@@ -43,6 +43,7 @@ COMMANDS = {
     "up": Entry("burnish.cli.stack:up", "Start the stack."),
     "status": Entry("burnish.cli.stack:status", "Say how the stack's parts are."),
     "workers": Entry("burnish.cli.workers:workers", "Say how the engine's workers are, or replace one."),
+    "gateway": Entry("burnish.cli.gateway:gateway", "Shut a tenant out of the gateway, or make a certificate."),
     "down": Entry("burnish.cli.stack:down", "Stop the stack."),
     "demo": Entry("burnish.cli.demo:demo", "Run the whole way once, on handwritten digits."),
     "passes": Entry("burnish.cli.plugins:passes", "List optimization passes, or show one."),

