@@ -1,7 +1,7 @@
 """The control API: ``/v1``, OpenAPI at ``/docs``. Thin: handlers call ledger, stores, releases and Prefect.
 
-Start it with ``uvicorn --factory flows.api:create_app``. Tenants and API keys come before this application, in
-the gateway; until then it belongs on loopback.
+Start it with ``uvicorn --factory flows.api:create_app``. It answers to API keys; where none are required, it belongs
+on loopback.
 """
 
 import httpx
@@ -12,6 +12,7 @@ from flows.api_app import build_app
 from flows.api_platform import Platform
 from flows.api_prefect import Deployments
 from flows.api_reconciler import Reconciler
+from flows.api_usage import gather
 from flows.settings import StackSettings
 
 PREFECT_TIMEOUT_S = 20.0
@@ -25,13 +26,17 @@ def create_app() -> FastAPI:
     # Prefect is a part of the stack, never behind a proxy of the environment.
     prefect = httpx.Client(base_url=settings.prefect_url, timeout=PREFECT_TIMEOUT_S, trust_env=False)
     deployments = Deployments(prefect)
+    workers = wiring.workers(settings)
+    key_ring = wiring.key_ring(settings, ledger)
+    further = (key_ring.tell, lambda: gather(ledger, workers))
     platform = Platform(
         settings=settings,
         artifacts=wiring.artifacts(settings),
         ledger=ledger,
         store=store,
         deployments=deployments,
-        workers=wiring.workers(settings),
-        reconciler=Reconciler(ledger, store, deployments, settings.catalog_folder),
+        workers=workers,
+        reconciler=Reconciler(ledger, store, deployments, settings.catalog_folder, further=further),
+        key_ring=key_ring,
     )
     return build_app(platform)

@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
 from flows import (
+    api_audit,
     api_events,
     api_explain,
     api_metrics,
@@ -21,16 +22,21 @@ from flows import (
     api_optimizations,
     api_problems,
     api_releases,
+    api_tenants,
     api_upload_sessions,
     api_uploads,
+    api_usage,
     api_watching,
 )
+from flows.api_audit import AuditTrail
+from flows.api_auth import Authentication, Operator, needs
 from flows.api_bodies import Health, PlatformStatus
 from flows.api_body_limit import BodyLimit
 from flows.api_platform import Platform, Stack
 from flows.api_request_ids import RequestIds
+from registry.records.tenant import Scope
 
-router = APIRouter(prefix="/v1", tags=["platform"])
+router = APIRouter(tags=["platform"])
 
 
 @router.get("/health", response_model=Health)
@@ -42,8 +48,8 @@ def health(platform: Stack) -> Health | JSONResponse:
 
 
 @router.get("/status")
-def status(platform: Stack) -> PlatformStatus:
-    """Say what the reconciler found last."""
+def status(platform: Stack, who: Operator) -> PlatformStatus:
+    """Say what the reconciler found last, to the operator."""
     found = platform.reconciler.findings
     return PlatformStatus(models=platform.ledger.listings.count(), mirrors=found.mirrors, notes=found.notes)
 
@@ -86,11 +92,21 @@ def build_app(platform: Platform) -> FastAPI:
     app.state.upload_sessions = sessions
     api_problems.install(app)
     app.add_middleware(BodyLimit)
+    app.add_middleware(Authentication, ledger=platform.ledger, require_keys=platform.settings.require_keys)
+    app.add_middleware(AuditTrail, ledger=platform.ledger)
     app.add_middleware(RequestIds)
     uploads = (api_uploads, api_upload_sessions)
     for part in (*uploads, api_optimizations, api_events, api_models, api_releases, api_watching, api_explain):
-        app.include_router(part.router, prefix="/v1")
-    app.include_router(router)
+        app.include_router(part.router, prefix="/v1", dependencies=[needs(Scope.DEPLOY)])
+    for further in (
+        api_watching.feedback_router,
+        api_tenants.tenants_router,
+        api_tenants.keys_router,
+        api_audit.router,
+        api_usage.router,
+        router,
+    ):
+        app.include_router(further, prefix="/v1")
     app.include_router(api_metrics.router)
     if assets is not None:
         _serve_docs(app, assets)

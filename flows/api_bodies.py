@@ -4,11 +4,20 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from registry.records.base import Digest, Record, VersionNumber
+from registry.records.base import Digest, ModelName, Record, VersionNumber
 from registry.records.model import ModelVersion, ServedVersion
 from registry.records.observation import DriftReport
 from registry.records.optimization import OptimizationConfig
-from registry.records.release import OptimizationStatus, ReleaseEvent, Route, ServingPolicy, Shadow, TrafficSplit
+from registry.records.release import (
+    Feedback,
+    OptimizationStatus,
+    ReleaseEvent,
+    Route,
+    ServingPolicy,
+    Shadow,
+    TrafficSplit,
+)
+from registry.records.tenant import QualifiedName
 
 Reason = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00]*$")]
 """Why something is done; databases keep no NUL."""
@@ -88,6 +97,12 @@ class RetrainBody(Record):
     trainer: str | None = Field(default=None, description="module:function, one of the setting `trainers`.")
 
 
+class FeedbackBody(Feedback):
+    """The true answer to one captured request, of a model that is named as its tenant knows it."""
+
+    model: ModelName
+
+
 class DriftReportList(Page):
     """Drift reports, newest first."""
 
@@ -136,7 +151,7 @@ class VersionView(Record):
 class ModelSummary(Record):
     """One model: what serves of it, and the numbers of its versions."""
 
-    name: str
+    name: QualifiedName
     route: Route | None
     versions: tuple[int, ...]
 
@@ -150,7 +165,7 @@ class ModelList(Page):
 class VersionList(Page):
     """A model's versions, oldest first, with its route."""
 
-    name: str
+    name: QualifiedName
     route: Route | None
     versions: tuple[VersionView, ...]
     registry_unavailable: str | None = Field(default=None, description="Why only what the ledger holds is shown.")

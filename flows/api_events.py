@@ -15,7 +15,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import State
 from starlette.types import Receive, Scope, Send
 
-from flows.api_optimizations import OptimizationId
+from flows.api_names import shortened
+from flows.api_own import OwnOptimization
 from flows.api_platform import Platform, Stack
 from registry.errors import TransientError
 from registry.records.release import OptimizationStatus
@@ -47,10 +48,9 @@ LastEventId = Annotated[
     responses=_DESCRIBED,
 )
 async def events(
-    optimization_id: OptimizationId, request: Request, platform: Stack, last_event_id: LastEventId = None
+    status: OwnOptimization, request: Request, platform: Stack, last_event_id: LastEventId = None
 ) -> Response:
     """Stream the progress of an optimization until it ends."""
-    status = await run_in_threadpool(platform.ledger.optimization, optimization_id)
     seen = int(last_event_id) if last_event_id is not None else None
     if not status.state.open and seen == _event_id(status):
         return Response(status_code=204)
@@ -100,7 +100,7 @@ async def _events(platform: Platform, status: OptimizationStatus, seen: int | No
 
 def _event(status: OptimizationStatus) -> str:
     kind = "progress" if status.state.open else "end"
-    return f"event: {kind}\nid: {_event_id(status)}\ndata: {status.model_dump_json()}\n\n"
+    return f"event: {kind}\nid: {_event_id(status)}\ndata: {shortened(status).model_dump_json()}\n\n"
 
 
 def _event_id(status: OptimizationStatus) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 
+from flows.api_auth import Operator
 from flows.api_platform import Stack
 
 router = APIRouter()
@@ -14,8 +15,8 @@ _UP = "burnish_worker_up"
 
 
 @router.get("/metrics", response_class=PlainTextResponse, include_in_schema=False)
-def metrics(platform: Stack) -> PlainTextResponse:
-    """Return the metrics of every worker in Prometheus' text format; one that does not answer is told as down."""
+def metrics(platform: Stack, who: Operator) -> PlainTextResponse:
+    """Tell the operator the metrics of every worker in Prometheus' text format; one that does not answer is down."""
     return PlainTextResponse(merge(platform.workers.metrics()), media_type=MEDIA_TYPE)
 
 

@@ -5,18 +5,20 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from flows import api_etags, api_pages
+from flows.api_auth import Who
 from flows.api_bodies import ModelList, ModelSummary, ReleaseEventList, VersionList, VersionView
 from flows.api_etags import TAGGED, IfNoneMatch
+from flows.api_names import ShortNamesRoute
+from flows.api_own import OwnModel
 from flows.api_pages import DEFAULT_LIMIT, Cursor, Limit
 from flows.api_platform import Platform, Stack
 from registry.errors import ModelNotFound, TransientError
 from registry.ledger.listings import ListedModel
-from registry.records.base import ModelName, VersionNumber
+from registry.records.base import VersionNumber
 from registry.records.model import ModelVersion, ServedVersion
 from registry.records.release import Route
-from registry.records.tenant import DEFAULT_TENANT
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = APIRouter(prefix="/models", tags=["models"], route_class=ShortNamesRoute)
 
 _PART_OF_NAME = r"^[a-z0-9_-]{1,63}$"
 Prefix = Annotated[str | None, Query(pattern=_PART_OF_NAME, description="What the name begins with.")]
@@ -26,6 +28,7 @@ Contains = Annotated[str | None, Query(pattern=_PART_OF_NAME, description="What 
 @router.get("")
 def models(
     platform: Stack,
+    who: Who,
     prefix: Prefix = None,
     contains: Contains = None,
     limit: Limit = DEFAULT_LIMIT,
@@ -35,14 +38,14 @@ def models(
     listed = ("models", prefix, contains)
     (last,) = api_pages.after(cursor, (api_pages.word,), *listed) or (None,)
     found = platform.ledger.listings.models(
-        DEFAULT_TENANT, limit + 1, after=last, prefix=prefix or "", contains=contains or ""
+        who.tenant, limit + 1, after=last, prefix=prefix or "", contains=contains or ""
     )
     items, following = api_pages.page(found, limit, lambda model: (model.name,), *listed)
     return ModelList(models=tuple(_summary(model) for model in items), next=following)
 
 
 @router.get("/{model}", response_model=ModelSummary, responses=TAGGED)
-def model_view(model: ModelName, platform: Stack, if_none_match: IfNoneMatch = None) -> Response:
+def model_view(model: OwnModel, platform: Stack, if_none_match: IfNoneMatch = None) -> Response:
     """Return one model: what serves of it, and the numbers of its versions."""
     found = _summary(_listed(platform, model))
     etag = api_etags.tag(found.route.generation if found.route else 0, found)
@@ -50,7 +53,7 @@ def model_view(model: ModelName, platform: Stack, if_none_match: IfNoneMatch = N
 
 
 @router.get("/{model}/versions")
-def versions(model: ModelName, platform: Stack, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> VersionList:
+def versions(model: OwnModel, platform: Stack, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> VersionList:
     """List a model's versions, oldest first, with its route."""
     listed = ("versions", model)
     (last,) = api_pages.after(cursor, (api_pages.number,), *listed) or (0,)
@@ -61,7 +64,7 @@ def versions(model: ModelName, platform: Stack, limit: Limit = DEFAULT_LIMIT, cu
 
 
 @router.get("/{model}/versions/{number}")
-def version(model: ModelName, number: VersionNumber, platform: Stack) -> VersionList:
+def version(model: OwnModel, number: VersionNumber, platform: Stack) -> VersionList:
     """Return one version of a model with the model's route."""
     view = _versions(platform, model)
     chosen = tuple(candidate for candidate in view.versions if candidate.version == number)
@@ -72,7 +75,7 @@ def version(model: ModelName, number: VersionNumber, platform: Stack) -> Version
 
 
 @router.get("/{model}/history")
-def history(model: ModelName, platform: Stack, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> ReleaseEventList:
+def history(model: OwnModel, platform: Stack, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> ReleaseEventList:
     """List the changes of a model's route, oldest first."""
     platform.require_model(model)
     listed = ("history", model)

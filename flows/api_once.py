@@ -1,6 +1,7 @@
 """Idempotency keys: a POST that is sent again under its ``Idempotency-Key`` is answered again, and done once.
 
-Only answers that say "done" (2xx) are kept: an error had no effect, so that the same request may be tried again.
+Only answers that say "done" (2xx) are kept: an error had no effect, so that the same request may be tried again. The
+text of a new API key (an answer that says `no-store`) is never kept.
 """
 
 import logging
@@ -10,15 +11,15 @@ from hashlib import sha256
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request, Response
-from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from flows import api_problems
+from flows.api_auth import Who
+from flows.api_names import ShortNamesRoute
 from flows.api_platform import Platform, Stack
 from registry.digest import json_digest
 from registry.errors import TransientError
 from registry.ledger.kept_answers import KeptAnswer, Refusal
-from registry.records.tenant import DEFAULT_TENANT
 
 REPLAYED = "idempotent-replayed"
 
@@ -66,10 +67,10 @@ class _Claim:
             _log.warning("the idempotency key %s is let go of later: %s", self.key, error)
 
 
-async def _claim(request: Request, platform: Stack, key: Key = None) -> None:
+async def _claim(request: Request, platform: Stack, who: Who, key: Key = None) -> None:
     if key is None:
         return
-    claim = _Claim(platform, DEFAULT_TENANT, key)
+    claim = _Claim(platform, who.tenant, key)
     asked = json_digest([request.method, str(request.url.path), request.url.query, *await _contents(request)])
     found = await run_in_threadpool(platform.ledger.answers.claim, claim.tenant, key, asked)
     if isinstance(found, KeptAnswer):
@@ -88,7 +89,11 @@ async def _contents(request: Request) -> tuple[str, str]:
     return sha256(await request.body()).hexdigest(), request.headers.get("if-match", "")
 
 
-class OnceRoute(APIRoute):
+def _may_be_kept(response: Response) -> bool:
+    return response.status_code < 300 and response.headers.get("cache-control") != "no-store"
+
+
+class OnceRoute(ShortNamesRoute):
     """A route whose POST may carry an idempotency key."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401
@@ -112,7 +117,7 @@ class OnceRoute(APIRoute):
                     await claim.release()
                 raise
             if claim := getattr(request.state, "claim", None):
-                await (claim.keep(response) if response.status_code < 300 else claim.release())
+                await (claim.keep(response) if _may_be_kept(response) else claim.release())
             return response
 
         return handle_once

@@ -2,33 +2,31 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from fastapi import APIRouter, HTTPException
-from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse
 
-from flows import api_pages
+from flows import api_pages, api_quotas
+from flows.api_audit import add_evidence
+from flows.api_auth import Caller, Who
 from flows.api_bodies import OptimizationBody, OptimizationList, OptimizationView
 from flows.api_once import OnceRoute
+from flows.api_own import AskedModel, OwnModel, OwnOptimization, require_artifact
 from flows.api_pages import DEFAULT_LIMIT, Cursor, Limit
 from flows.api_platform import Platform, Stack
 from flows.api_problems import file_of
 from registry.errors import BurnishError, InputError, ModelNotFound, TransientError
-from registry.records.base import ModelName
 from registry.records.optimization import OptimizationRequest
 from registry.records.release import OptimizationState, OptimizationStatus
-from registry.records.tenant import DEFAULT_TENANT
 
 router = APIRouter(tags=["optimizations"], route_class=OnceRoute)
 
 _JSON, _HTML, _SVG = (file_of(media_type) for media_type in ("application/json", "text/html", "image/svg+xml"))
 
-OptimizationId = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9-]{1,64}$", description="As its start returned it.")]
-
 
 @router.post("/models/{model}/optimizations", status_code=202)
-def start(model: ModelName, body: OptimizationBody, platform: Stack) -> OptimizationStatus:
+def start(model: OwnModel, body: OptimizationBody, platform: Stack, who: Who) -> OptimizationStatus:
     """Start the flow that optimizes, gates, registers and releases an uploaded model."""
     request = OptimizationRequest(
         model=model,
@@ -38,7 +36,9 @@ def start(model: ModelName, body: OptimizationBody, platform: Stack) -> Optimiza
         config=body.config,
         release=body.release,
     )
-    _require_uploads(platform, request)
+    _require_uploads(platform, who, request)
+    api_quotas.require_version(platform, who, model)
+    add_evidence(optimization=request.id, source=body.source, evaluation=body.evaluation, calibration=body.calibration)
     now = datetime.now(UTC)
     status = OptimizationStatus(
         id=request.id,
@@ -63,20 +63,19 @@ def start(model: ModelName, body: OptimizationBody, platform: Stack) -> Optimiza
 
 @router.get("/optimizations")
 def optimizations(
-    platform: Stack, model: ModelName | None = None, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+    platform: Stack, who: Who, model: AskedModel, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
 ) -> OptimizationList:
     """List optimizations, newest first."""
     listed = ("optimizations", model)
     last = api_pages.after(cursor, (api_pages.moment, api_pages.word), *listed)
-    found = platform.ledger.listings.optimizations(DEFAULT_TENANT, limit + 1, model=model, after=last)
+    found = platform.ledger.listings.optimizations(who.tenant, limit + 1, model=model, after=last)
     items, following = api_pages.page(found, limit, lambda status: (status.created_at.isoformat(), status.id), *listed)
     return OptimizationList(optimizations=items, next=following)
 
 
 @router.get("/optimizations/{optimization_id}")
-def optimization(optimization_id: OptimizationId, platform: Stack) -> OptimizationView:
+def optimization(status: OwnOptimization, platform: Stack) -> OptimizationView:
     """Say where an optimization stands, with its Prefect flow run."""
-    status = platform.ledger.optimization(optimization_id)
     try:
         run = platform.deployments.find(run_id=status.flow_run, key=status.id)
     except TransientError as error:
@@ -85,54 +84,52 @@ def optimization(optimization_id: OptimizationId, platform: Stack) -> Optimizati
 
 
 @router.post("/optimizations/{optimization_id}/cancel", status_code=202)
-def cancel(optimization_id: OptimizationId, platform: Stack) -> OptimizationView:
+def cancel(status: OwnOptimization, platform: Stack) -> OptimizationView:
     """Stop an optimization; the best that its search has found until then is kept as an artifact."""
-    ledger = platform.ledger
     wanted = {"state": OptimizationState.CANCELLING, "updated_at": datetime.now(UTC)}
-    status = ledger.save_optimization(ledger.optimization(optimization_id).model_copy(update=wanted))
+    status = platform.ledger.save_optimization(status.model_copy(update=wanted))
     if status.state is not OptimizationState.CANCELLING:
-        raise HTTPException(409, f"the optimization {optimization_id} has ended already, it is {status.state}")
+        raise HTTPException(409, f"the optimization {status.id} has ended already, it is {status.state}")
     run = platform.deployments.find(run_id=status.flow_run, key=status.id)
     if run is None or platform.deployments.cancel(run) == "CANCELLED":
         ended = {"state": OptimizationState.CANCELLED, "message": "cancelled before it began"}
-        status = ledger.save_optimization(status.model_copy(update=ended))
+        status = platform.ledger.save_optimization(status.model_copy(update=ended))
     return OptimizationView(status=status, flow_run=run)
 
 
 @router.get(
     "/optimizations/{optimization_id}/result", response_class=FileResponse, responses=file_of("application/json")
 )
-def result(optimization_id: OptimizationId, platform: Stack) -> FileResponse:
+def result(status: OwnOptimization, platform: Stack) -> FileResponse:
     """Return ``result.json``: every candidate with its figures."""
-    return FileResponse(_result_file(platform, optimization_id, "result.json"), media_type="application/json")
+    return FileResponse(_result_file(platform, status, "result.json"), media_type="application/json")
 
 
 @router.get("/optimizations/{optimization_id}/report", response_class=FileResponse, responses=_HTML)
-def report(optimization_id: OptimizationId, platform: Stack) -> FileResponse:
+def report(status: OwnOptimization, platform: Stack) -> FileResponse:
     """Return the report page."""
-    return FileResponse(_result_file(platform, optimization_id, "report.html"), media_type="text/html")
+    return FileResponse(_result_file(platform, status, "report.html"), media_type="text/html")
 
 
 @router.get(
     "/optimizations/{optimization_id}/plots/{plot}", response_class=FileResponse, responses=file_of("image/svg+xml")
 )
-def plot(optimization_id: OptimizationId, plot: Literal["latency", "front"], platform: Stack) -> FileResponse:
+def plot(status: OwnOptimization, plot: Literal["latency", "front"], platform: Stack) -> FileResponse:
     """Return one of the report's plots as SVG."""
-    return FileResponse(_result_file(platform, optimization_id, f"{plot}.svg"), media_type="image/svg+xml")
+    return FileResponse(_result_file(platform, status, f"{plot}.svg"), media_type="image/svg+xml")
 
 
-def _require_uploads(platform: Platform, request: OptimizationRequest) -> None:
+def _require_uploads(platform: Platform, who: Caller, request: OptimizationRequest) -> None:
     parts = {"source": request.source, "evaluation": request.evaluation, "calibration": request.calibration}
     for part, digest in parts.items():
-        if digest is not None and not platform.artifacts.exists(digest):
-            raise InputError(f"{part}: nothing is stored under {digest}; upload it first")
+        if digest is not None:
+            require_artifact(platform, who, part, digest)
 
 
-def _result_file(platform: Platform, optimization_id: str, name: str) -> Path:
-    status = platform.ledger.optimization(optimization_id)
+def _result_file(platform: Platform, status: OptimizationStatus, name: str) -> Path:
     if status.result is None:
-        raise ModelNotFound(f"the optimization {optimization_id} has no result; its state is {status.state}")
+        raise ModelNotFound(f"the optimization {status.id} has no result; its state is {status.state}")
     path = platform.artifacts.checkout(status.result) / name
     if not path.is_file():
-        raise ModelNotFound(f"the optimization {optimization_id} has no {name}: nothing was measured")
+        raise ModelNotFound(f"the optimization {status.id} has no {name}: nothing was measured")
     return path

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from flows.api_prefect import Deployments
 from flows.api_reconciler import Reconciler
 from flows.settings import StackSettings
+from flows.tenants import KeyRing
 from flows.workers import Workers
 from registry.errors import ModelNotFound
 from registry.ledger.ledger import Ledger
@@ -25,6 +26,7 @@ class Platform:
     deployments: Deployments
     workers: Workers
     reconciler: Reconciler
+    key_ring: KeyRing
 
     def require_model(self, model: str) -> None:
         """Check that a model is in the ledger.

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from flows.api_names import short_text
 from flows.api_request_ids import HEADER, request_id
 from registry.errors import BurnishError, InputError, ModelNotFound, StorageFull, TransientError, VersionConflict
 
@@ -82,10 +83,10 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-def _burnish_error(_: Request, error: Exception) -> ProblemResponse:
+def _burnish_error(request: Request, error: Exception) -> ProblemResponse:
     status, kind = next((status, kind) for base, status, kind in _STATUSES if isinstance(error, base))
     headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, TransientError) else None
-    return problem(status, kind, str(error), headers)
+    return problem(status, kind, _as_called(request, str(error)), headers)
 
 
 def _validation_error(_: Request, error: Exception) -> ProblemResponse:
@@ -102,9 +103,14 @@ def _http_error(request: Request, error: Exception) -> ProblemResponse:
     if not isinstance(error, HTTPException):
         raise TypeError(f"not an HTTP error: {error!r}")
     phrase = HTTPStatus(error.status_code).phrase
-    detail = f"{request.method} {request.url.path}: {error.detail}"
+    detail = f"{request.method} {request.url.path}: {_as_called(request, error.detail)}"
     headers = dict(error.headers) if error.headers else None
     return problem(error.status_code, phrase.lower().replace(" ", "-"), detail, headers)
+
+
+def _as_called(request: Request, text: str) -> str:
+    """Return a message that calls the models of this request as the caller does."""
+    return short_text(text, getattr(request.state, "own_names", ()))
 
 
 def _unexpected(request: Request, error: Exception) -> ProblemResponse:

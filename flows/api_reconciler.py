@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,12 +33,21 @@ class Findings:
 class Reconciler:
     """One thread that compares ledger, catalog, mirrors and flow runs, and repairs what follows the ledger."""
 
-    def __init__(self, ledger: Ledger, store: ModelStore, deployments: Deployments, catalog_folder: Path) -> None:
-        """Keep what is compared; nothing runs before ``start``."""
+    def __init__(
+        self,
+        ledger: Ledger,
+        store: ModelStore,
+        deployments: Deployments,
+        catalog_folder: Path,
+        *,
+        further: Sequence[Callable[[], object]] = (),
+    ) -> None:
+        """Keep what is compared, and what further is done each round; nothing runs before ``start``."""
         self._ledger = ledger
         self._store = store
         self._deployments = deployments
         self._catalog_folder = catalog_folder
+        self._further = tuple(further)
         self._due = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
@@ -70,6 +79,7 @@ class Reconciler:
             notes.extend(releases.reconcile(self._ledger, self._store, self._catalog_folder))
         except BurnishError as error:
             notes.append(str(error))
+        notes.extend(self._do_further())
         notes.extend(self._settle_lost_runs())
         return Findings(mirrors=self._mirrors(), notes=tuple(notes))
 
@@ -82,6 +92,13 @@ class Reconciler:
             self.findings = found
             self._due.wait(INTERVAL_S)
             self._due.clear()
+
+    def _do_further(self) -> Iterator[str]:
+        for step in self._further:
+            try:
+                step()
+            except BurnishError as error:
+                yield str(error)
 
     def _mirrors(self) -> str:
         try:

@@ -19,12 +19,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
+from flows.api_auth import Caller, Who
 from flows.api_once import OnceRoute
 from flows.api_platform import Platform, Stack
 from flows.api_problems import problem
 from flows.settings import StackSettings
 from flows.upload_intake import keep, receive, require_space, too_large, uploads_folder
-from flows.upload_sessions import UploadSession, UploadSessions
+from flows.upload_sessions import UploadSession, UploadSessions, no_upload
 from registry.errors import InputError, StorageFull
 from registry.uploads.admission import UploadName
 
@@ -79,6 +80,16 @@ Sessions = Annotated[UploadSessions, Depends(_sessions)]
 SessionId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 
 
+def _own_upload(upload_id: SessionId, sessions: Sessions, who: Who) -> str:
+    if sessions.find(upload_id).tenant != who.tenant:
+        raise no_upload(upload_id)
+    return upload_id
+
+
+OwnUpload = Annotated[str, Depends(_own_upload)]
+"""The upload that a path names, if the caller has begun it."""
+
+
 @router.options("", status_code=204)
 def offer(platform: Stack) -> Response:
     """Say which parts of tus are spoken, and how large an upload may be."""
@@ -95,25 +106,26 @@ def offer(platform: Stack) -> Response:
 def begin(
     request: Request,
     platform: Stack,
+    who: Who,
     sessions: Sessions,
     upload_length: Annotated[int, Header(ge=1, description="The file's bytes.")],
     upload_metadata: Annotated[str, Header(max_length=4096, description="`filename`, and perhaps `sha256`; base64.")],
 ) -> Response:
     """Begin an upload; nothing of it is read until there is room for all of it."""
-    require_space(platform.settings, upload_length)
+    require_space(platform, who, upload_length)
     metadata = _metadata(upload_metadata)
     filename, sha256 = metadata.get("filename", ""), metadata.get("sha256")
     if filename not in list(UploadName):
         raise InputError(f"Upload-Metadata: filename is {filename!r}; expected one of {', '.join(UploadName)}")
     if sha256 is not None and not (len(sha256) == 64 and set(sha256) <= set("0123456789abcdef")):
         raise InputError(f"Upload-Metadata: sha256 is {sha256[:80]!r}; expected 64 lowercase hex digits")
-    session = sessions.begin(UploadName(filename), upload_length, sha256)
+    session = sessions.begin(who.tenant, UploadName(filename), upload_length, sha256)
     headers = {"Location": f"{request.url.path}/{session.id}", **_expiry(sessions, session)}
     return Response(status_code=201, headers=headers)
 
 
 @router.head("/{upload_id}", dependencies=_tus)
-async def stand(upload_id: SessionId, sessions: Sessions) -> Response:
+async def stand(upload_id: OwnUpload, sessions: Sessions) -> Response:
     """Say how much has come; what is still coming on another connection is no longer waited for."""
     async with sessions.turn(upload_id):
         headers = _stand(sessions, sessions.find(upload_id))
@@ -121,7 +133,7 @@ async def stand(upload_id: SessionId, sessions: Sessions) -> Response:
 
 
 @router.delete("/{upload_id}", status_code=204, dependencies=_tus)
-async def end(upload_id: SessionId, sessions: Sessions) -> Response:
+async def end(upload_id: OwnUpload, sessions: Sessions) -> Response:
     """Give an upload up and remove what came of it."""
     async with sessions.turn(upload_id):
         sessions.end(sessions.find(upload_id))
@@ -130,9 +142,10 @@ async def end(upload_id: SessionId, sessions: Sessions) -> Response:
 
 @router.patch("/{upload_id}", status_code=204, dependencies=_tus, openapi_extra=_RAW_BODY)
 async def go_on(
-    upload_id: SessionId,
+    upload_id: OwnUpload,
     request: Request,
     platform: Stack,
+    who: Who,
     sessions: Sessions,
     upload_offset: Annotated[int, Header(ge=0, description="Where the body begins in the file.")],
     content_type: Annotated[str, Header(description=_PART_TYPE)],
@@ -151,7 +164,7 @@ async def go_on(
             if not await _append(request, platform.settings, sessions, session, checksum):
                 return problem(_CHECKSUM_MISMATCH, "checksum-mismatch", "the part arrived damaged; send it again")
             if session.artifact is None and sessions.offset(session) == session.size:
-                session = await run_in_threadpool(_finish, platform, sessions, session)
+                session = await run_in_threadpool(_finish, platform, who, sessions, session)
         except (InputError, StorageFull):
             sessions.end(session)
             raise
@@ -180,8 +193,8 @@ async def _append(
     return right
 
 
-def _finish(platform: Platform, sessions: UploadSessions, session: UploadSession) -> UploadSession:
-    artifact = keep(platform, sessions.part(session), session.filename, sha256=None, expected=session.sha256)
+def _finish(platform: Platform, who: Caller, sessions: UploadSessions, session: UploadSession) -> UploadSession:
+    artifact = keep(platform, who, sessions.part(session), session.filename, sha256=None, expected=session.sha256)
     return sessions.finish(session, artifact)
 
 

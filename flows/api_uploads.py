@@ -12,6 +12,7 @@ from fastapi import APIRouter, Header, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from flows.api_auth import Who
 from flows.api_bodies import Uploaded
 from flows.api_platform import Stack
 from flows.settings import StackSettings
@@ -35,11 +36,12 @@ async def upload(
     filename: UploadName,
     request: Request,
     platform: Stack,
+    who: Who,
     x_content_sha256: Annotated[Digest | None, Header(description="Refuse the upload if its bytes differ.")] = None,
 ) -> Uploaded:
     """Store one file, the raw body, and return the digest that names it from now on; `/v1/uploads` can be resumed."""
     settings = platform.settings
-    await run_in_threadpool(require_space, settings, int(request.headers.get("content-length", 0)))
+    await run_in_threadpool(require_space, platform, who, int(request.headers.get("content-length", 0)))
     with _workspace(settings) as folder:
         file, digest = folder / filename.value, hashlib.sha256()
         try:
@@ -51,7 +53,7 @@ async def upload(
         if not file.stat().st_size:
             raise InputError(f"the upload of {filename.value} is empty; send the file as the request's body")
         stored = await run_in_threadpool(
-            keep, platform, file, filename, sha256=digest.hexdigest(), expected=x_content_sha256
+            keep, platform, who, file, filename, sha256=digest.hexdigest(), expected=x_content_sha256
         )
         return Uploaded(digest=stored)
 

@@ -1,23 +1,27 @@
 """Watching: drift reports, retraining, feedback."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 
 from flows import api_pages
-from flows.api_bodies import DriftReportList, FlowRun, RetrainBody
+from flows.api_audit import add_evidence
+from flows.api_auth import Who, needs
+from flows.api_bodies import DriftReportList, FeedbackBody, FlowRun, RetrainBody
 from flows.api_once import OnceRoute
+from flows.api_own import OwnModel, own_name
 from flows.api_pages import DEFAULT_LIMIT, Cursor, Limit
 from flows.api_platform import Stack
 from flows.api_problems import file_of
 from registry.errors import InputError, ModelNotFound
-from registry.records.base import ModelName
 from registry.records.release import Feedback
+from registry.records.tenant import Scope
 
 router = APIRouter(tags=["watching"], route_class=OnceRoute)
+feedback_router = APIRouter(tags=["watching"], route_class=OnceRoute, dependencies=[needs(Scope.PREDICT, Scope.DEPLOY)])
 
 
 @router.post("/models/{model}/monitor", status_code=202)
-def monitor(model: ModelName, platform: Stack) -> FlowRun:
+def monitor(model: OwnModel, platform: Stack) -> FlowRun:
     """Start the flow that makes a drift report of the captured requests."""
     platform.require_model(model)
     return platform.deployments.start("monitor", {"model": model})
@@ -25,7 +29,7 @@ def monitor(model: ModelName, platform: Stack) -> FlowRun:
 
 @router.get("/models/{model}/drift")
 def drift_reports(
-    model: ModelName, platform: Stack, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+    model: OwnModel, platform: Stack, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
 ) -> DriftReportList:
     """List the drift reports of a model, newest first."""
     platform.require_model(model)
@@ -37,7 +41,7 @@ def drift_reports(
 
 
 @router.get("/models/{model}/drift/report", response_class=FileResponse, responses=file_of("text/html"))
-def drift_page(model: ModelName, platform: Stack) -> FileResponse:
+def drift_page(model: OwnModel, platform: Stack) -> FileResponse:
     """Return the page of the newest drift report."""
     digest = next((report.report for report in platform.ledger.drift_reports(model)[::-1] if report.report), None)
     if digest is None:
@@ -46,7 +50,7 @@ def drift_page(model: ModelName, platform: Stack) -> FileResponse:
 
 
 @router.post("/models/{model}/retrain", status_code=202)
-def retrain(model: ModelName, body: RetrainBody, platform: Stack) -> FlowRun:
+def retrain(model: OwnModel, body: RetrainBody, platform: Stack) -> FlowRun:
     """Start the flow that trains on the captured window and hands the new model to `optimize`."""
     platform.require_model(model)
     trainers = platform.settings.trainers
@@ -56,9 +60,11 @@ def retrain(model: ModelName, body: RetrainBody, platform: Stack) -> FlowRun:
     return platform.deployments.start("retrain", parameters)
 
 
-@router.post("/feedback", status_code=202)
-def feedback(body: Feedback, platform: Stack) -> Feedback:
+@feedback_router.post("/feedback", status_code=202)
+def feedback(body: FeedbackBody, platform: Stack, who: Who, request: Request) -> Feedback:
     """Keep the true answer to one request."""
-    platform.require_model(body.model)
-    platform.ledger.add_feedback(body)
-    return body
+    told = Feedback(model=own_name(request, who, body.model), request_id=body.request_id, labels=body.labels)
+    platform.require_model(told.model)
+    platform.ledger.add_feedback(told)
+    add_evidence(request_id_of_answer=told.request_id)
+    return told

@@ -8,7 +8,7 @@ from registry.ledger.ledger import Ledger
 from registry.records.base import Digest, Record, VersionNumber
 from registry.records.model import ModelVersion, ServedVersion
 from registry.records.release import Feedback, ReleaseAction, ReleaseEvent
-from registry.records.tenant import QualifiedName
+from registry.records.tenant import QualifiedName, split_name
 from registry.store.base import ModelStore
 from serving.engine.traffic import sampled
 
@@ -77,14 +77,14 @@ def explain_request(ledger: Ledger, store: ModelStore, request_id: str, found: C
     )
 
 
-def explain_artifact(ledger: Ledger, store: ModelStore, sha256: str) -> Explanation:
-    """Walk from an artifact's digest, or its first digits, to every version that is made of it.
+def explain_artifact(ledger: Ledger, store: ModelStore, tenant: str, sha256: str) -> Explanation:
+    """Walk from an artifact's digest, or its first digits, to every version of a tenant that is made of it.
 
     Raises:
         InputError: no version is.
         TransientError: the ledger cannot be reached.
     """
-    found = ledger.made_of(sha256)
+    found = [(model, served) for model, served in ledger.made_of(sha256) if split_name(model)[0] == tenant]
     if not found:
         raise InputError(f"no version has an artifact whose sha256 begins with {sha256}; `burnish versions` shows them")
     lineages = tuple(_lineage(ledger, store, model, served) for model, served in found)

@@ -134,6 +134,11 @@ class StackSettings(BaseSettings):
         return self.home / "catalog"
 
     @property
+    def gateway_folder(self) -> Path:
+        """The gateway's configuration, and the texts of the keys that it lets in."""
+        return self.home / "gateway"
+
+    @property
     def capture_folder(self) -> Path:
         """Sampled requests as Parquet."""
         return self.home / "capture"

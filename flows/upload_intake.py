@@ -10,6 +10,9 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from flows import api_quotas
+from flows.api_audit import add_evidence
+from flows.api_auth import Caller
 from flows.api_platform import Platform
 from flows.settings import StackSettings
 from registry.digest import file_digest
@@ -31,13 +34,15 @@ def uploads_folder(settings: StackSettings) -> Path:
     return settings.work_folder / "uploads"
 
 
-def require_space(settings: StackSettings, size: int) -> None:
+def require_space(platform: Platform, who: Caller, size: int) -> None:
     """Refuse an upload by the size that it declares, before a byte of it is read.
 
     Raises:
-        HTTPException: 413, it is beyond the bound.
+        HTTPException: 413, it is beyond the bound; 403, it is beyond the tenant's quota.
         StorageFull: the disks have no room for it and for the artifact that is made of it.
     """
+    settings = platform.settings
+    api_quotas.require_bytes(platform, who, size)
     if size > settings.upload_max_bytes:
         raise too_large(settings.upload_max_bytes)
     folders = (uploads_folder(settings), settings.artifacts_folder)
@@ -92,13 +97,16 @@ async def _chunks(request: Request, idle_s: float) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def keep(platform: Platform, file: Path, name: UploadName, *, sha256: str | None, expected: str | None) -> str:
+def keep(
+    platform: Platform, who: Caller, file: Path, name: UploadName, *, sha256: str | None, expected: str | None
+) -> str:
     """Check a whole upload, store what it holds as an artifact and return the artifact's digest.
 
     Here, and nowhere else, an upload becomes an artifact.
 
     Args:
         platform: the stores and the settings.
+        who: whose the artifact will be.
         file: what came in, in a folder of its own.
         name: what it is.
         sha256: of the file, where it is known already.
@@ -106,6 +114,7 @@ def keep(platform: Platform, file: Path, name: UploadName, *, sha256: str | None
 
     Raises:
         InputError: other bytes came than were sent, or they are not what the name says; nothing was stored.
+        HTTPException: 403, it does not fit into the tenant's quota of stored bytes.
         StorageFull: there is no room for it; nothing was stored.
         TransientError: the artifact store cannot be reached.
     """
@@ -122,6 +131,10 @@ def keep(platform: Platform, file: Path, name: UploadName, *, sha256: str | None
     tree.mkdir()
     try:
         admit(file, name, limits, tree)
-        return platform.artifacts.put(tree)
+        api_quotas.require_bytes(platform, who, sum(one.stat().st_size for one in tree.rglob("*") if one.is_file()))
+        digest = platform.artifacts.put(tree)
+        api_quotas.own(platform, who, digest)
+        add_evidence(file=name.value, artifact=digest)
+        return digest
     finally:
         shutil.rmtree(tree)

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from registry.disk_space import told_when_full
 from registry.errors import ModelNotFound
 from registry.records.base import Digest, Record
+from registry.records.tenant import TenantName
 from registry.uploads.admission import UploadName
 
 _RECORD = "session.json"
@@ -24,6 +25,7 @@ class UploadSession(Record):
     """What a client said when it began an upload, and what became of it."""
 
     id: str
+    tenant: TenantName
     filename: UploadName
     size: int
     sha256: Digest | None = None
@@ -39,6 +41,11 @@ class _Turn:
     over: anyio.Event = field(default_factory=anyio.Event)
 
 
+def no_upload(session_id: str) -> ModelNotFound:
+    """What is said of an upload that is not there, or is another tenant's."""
+    return ModelNotFound(f"there is no upload {session_id}; it was never begun, was refused, or has expired")
+
+
 class UploadSessions:
     """The sessions below a folder; a restart of the process loses none."""
 
@@ -49,7 +56,7 @@ class UploadSessions:
         self._expiry_s = expiry_s
         self._turns: dict[str, _Turn] = {}
 
-    def begin(self, filename: UploadName, size: int, sha256: str | None) -> UploadSession:
+    def begin(self, tenant: str, filename: UploadName, size: int, sha256: str | None) -> UploadSession:
         """Make a session that holds no byte yet.
 
         Raises:
@@ -60,7 +67,7 @@ class UploadSessions:
         if sum(1 for folder in self._sessions() if (folder / _PART).exists()) >= self._most_open:
             detail = f"{self._most_open} uploads are open; finish or delete one, or wait until one expires"
             raise HTTPException(429, detail, {"Retry-After": "60"})
-        session = UploadSession(id=uuid4().hex, filename=filename, size=size, sha256=sha256)
+        session = UploadSession(id=uuid4().hex, tenant=tenant, filename=filename, size=size, sha256=sha256)
         with told_when_full(self._folder):
             try:
                 self.part(session).parent.mkdir(parents=True)
@@ -79,7 +86,7 @@ class UploadSessions:
         """
         folder = self._folder / session_id
         if not (folder / _RECORD).is_file() or self._expires_at(folder) < time.time():
-            raise ModelNotFound(f"there is no upload {session_id}; it was never begun, was refused, or has expired")
+            raise no_upload(session_id)
         return UploadSession.model_validate_json((folder / _RECORD).read_bytes())
 
     def part(self, session: UploadSession) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 
 from flows.settings import StackSettings
+from flows.tenants import KeyRing
 from flows.workers import Workers
 from registry.ledger.ledger import Ledger
 from registry.store.base import ArtifactStore, ModelStore
@@ -45,6 +46,11 @@ def ledger(settings: StackSettings) -> Ledger:
     opened = Ledger(settings.ledger_database)
     opened.migrate()
     return opened
+
+
+def key_ring(settings: StackSettings, opened: Ledger) -> KeyRing:
+    """Return the keys of the stack's tenants, by its ledger and its gateway."""
+    return KeyRing(opened, settings.gateway_folder, require_keys=settings.require_keys)
 
 
 def model_store(settings: StackSettings) -> ModelStore:

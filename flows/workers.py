@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import httpx
+from pydantic import BaseModel, ConfigDict, Field
+
+from registry.records.tenant import Counters, QualifiedName
 
 _PAUSE_S = 0.05
 _AT_ONCE = 16
@@ -21,6 +24,15 @@ class Acknowledgement:
 
     acknowledged: tuple[int, ...]
     pending: tuple[int, ...]
+
+
+class UsageReading(BaseModel):
+    """What one worker process has counted since it began, by qualified name; counters not known here are left out."""
+
+    model_config = ConfigDict(frozen=True)
+
+    boot: str = Field(min_length=1, max_length=64)
+    models: dict[QualifiedName, Counters]
 
 
 class Workers:
@@ -58,6 +70,10 @@ class Workers:
         """Return what each worker tells Prometheus, by number; None for one that does not answer in time."""
         return self._ask_all(self._metrics)
 
+    def usage(self) -> tuple[UsageReading | None, ...]:
+        """Return what each worker has counted of each model, by number; None for one that does not answer in time."""
+        return self._ask_all(self._usage)
+
     def _ask_all(self, ask: Callable[[str], T]) -> tuple[T, ...]:
         """Ask the workers at the same time, so that those that hang cost one timeout together."""
         with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(self._door_urls))) as threads:
@@ -76,6 +92,13 @@ class Workers:
         except httpx.HTTPError:
             return None
         return response.text if len(response.content) <= _MAX_METRICS_BYTES else None
+
+    def _usage(self, door_url: str) -> UsageReading | None:
+        try:
+            response = self._http.get(f"{door_url}/burnish/usage").raise_for_status()
+            return UsageReading.model_validate_json(response.content)
+        except (httpx.HTTPError, ValueError):
+            return None
 
     def _generation(self, worker: int, model: str) -> int | None:
         """The generation that a worker serves; -1 if it does not answer this or knows no such model, None if down."""

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from monitoring.request_log import written_ms
+from registry.records.tenant import DEFAULT_TENANT, split_name
 
 MAX_FILES = 20_000
 """Files that are looked into at most."""
@@ -51,17 +52,17 @@ class Search:
     """False: there are more files than are looked into, and the request may be in one of the older."""
 
 
-def find_request(folder: Path, request_id: str, model: str | None = None) -> Search:
+def find_request(folder: Path, request_id: str, model: str | None = None, *, tenant: str = DEFAULT_TENANT) -> Search:
     """Look for a request, newest file first; of several requests with one id, the latest is found.
 
     Args:
         folder: the capture folder, which holds one folder a model.
         request_id: the request's id.
         model: look only at this model's requests.
+        tenant: look only at this tenant's requests.
     """
-    files = sorted(
-        (folder.glob("*/*.parquet") if model is None else (folder / model).glob("*.parquet")), key=written_ms
-    )
+    written = folder.glob("*/*.parquet") if model is None else (folder / model).glob("*.parquet")
+    files = sorted((path for path in written if split_name(path.parent.name)[0] == tenant), key=written_ms)
     files.reverse()
     likely = [path for path in files if _may_hold(path, request_id)]
     for path in _in_turn(likely, files):

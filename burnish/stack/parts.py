@@ -57,7 +57,7 @@ def worker_doors(settings: StackSettings) -> tuple[Endpoint, ...]:
 
 def gateway_folder(settings: StackSettings) -> Path:
     """Return where the gateway's configuration stands."""
-    return settings.home / "gateway"
+    return settings.gateway_folder
 
 
 def _pool(name: str, pool: ModelPool, doors: tuple[Endpoint, ...]) -> Pool:

@@ -94,18 +94,32 @@ class Tenants:
             if not connection.execute(sa.delete(TENANTS).where(TENANTS.c.name == name)).rowcount:
                 raise ModelNotFound(_no_tenant(name))
 
-    def own(self, tenant: str, sha256: str, size_bytes: int) -> None:
-        """Note that a tenant has brought an artifact; noting it again changes nothing."""
+    def own(self, tenant: str, sha256: str, size_bytes: int) -> bool:
+        """Note that a tenant has brought an artifact; noting it again changes nothing.
+
+        Returns:
+            False, with nothing noted: it does not fit into the tenant's quota of stored bytes.
+
+        Raises:
+            ModelNotFound: there is no such tenant.
+        """
+        locked = sa.select(TENANTS.c.quotas).where(TENANTS.c.name == tenant).with_for_update()
         with self._database.write() as connection:
+            found = connection.execute(locked).scalar_one_or_none()
+            if found is None:
+                raise ModelNotFound(_no_tenant(tenant))
+            if _owned(connection, tenant, sha256):
+                return True
+            limit = Quotas.model_validate(found).stored_bytes
+            if limit is not None and _stored_bytes(connection, tenant) + size_bytes > limit:
+                return False
             note_owner(connection, tenant, sha256, size_bytes)
+        return True
 
     def owns(self, tenant: str, sha256: str) -> bool:
         """True if a tenant has brought this artifact, or a version of its is made of it."""
-        query = sa.select(ARTIFACT_OWNERS.c.tenant).where(
-            ARTIFACT_OWNERS.c.tenant == tenant, ARTIFACT_OWNERS.c.sha256 == sha256
-        )
         with self._database.read() as connection:
-            return connection.execute(query).first() is not None
+            return _owned(connection, tenant, sha256)
 
     def holdings(self, tenant: str) -> Holdings:
         """Return what a tenant has."""
@@ -136,11 +150,20 @@ def _holdings(connection: sa.Connection, tenant: str) -> Holdings:
     served = sa.select(sa.func.count(sa.distinct(SERVED_VERSIONS.c.model)), sa.func.count()).where(
         of_tenant(SERVED_VERSIONS.c.model, tenant)
     )
-    stored = sa.select(sa.func.coalesce(sa.func.sum(ARTIFACT_OWNERS.c.size_bytes), 0)).where(
-        ARTIFACT_OWNERS.c.tenant == tenant
-    )
     models, versions = connection.execute(served).one()
-    return Holdings(models, versions, int(connection.execute(stored).scalar_one()))
+    return Holdings(models, versions, _stored_bytes(connection, tenant))
+
+
+def _owned(connection: sa.Connection, tenant: str, sha256: str) -> bool:
+    query = sa.select(ARTIFACT_OWNERS.c.sha256).where(
+        ARTIFACT_OWNERS.c.tenant == tenant, ARTIFACT_OWNERS.c.sha256 == sha256
+    )
+    return connection.execute(query).first() is not None
+
+
+def _stored_bytes(connection: sa.Connection, tenant: str) -> int:
+    total = sa.func.coalesce(sa.func.sum(ARTIFACT_OWNERS.c.size_bytes), 0)
+    return int(connection.execute(sa.select(total).where(ARTIFACT_OWNERS.c.tenant == tenant)).scalar_one())
 
 
 def _was_seen(connection: sa.Connection, name: str) -> bool:

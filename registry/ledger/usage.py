@@ -8,9 +8,8 @@ import sqlalchemy as sa
 
 from registry.ledger.database import Database, insert_if_absent
 from registry.ledger.tables import USAGE, USAGE_READINGS
-from registry.records.tenant import ModelUsage, split_name
+from registry.records.tenant import Counters, ModelUsage, split_name
 
-COUNTERS = ("requests", "failed", "compute_ns", "received_bytes", "sent_bytes")
 _FORGOTTEN_AFTER = timedelta(days=7)
 """A worker that has not been read for so long has ended: boots are never used again."""
 
@@ -22,15 +21,16 @@ class Usage:
         """Use a ledger's database."""
         self._database = database
 
-    def add_reading(self, boot: str, counted: Mapping[str, Mapping[str, int]]) -> None:
+    def add_reading(self, boot: str, models: Mapping[str, Counters]) -> None:
         """Add what a worker has counted since its last reading to the hour that it is now.
 
         Reading and adding are one transaction, so a reader that dies in between, or a second one, counts nothing twice.
 
         Args:
             boot: the worker process; a new one begins at zero.
-            counted: by qualified name, the counters since the process began.
+            models: by qualified name, the counters since the process began.
         """
+        counted = {name: counters.model_dump() for name, counters in models.items()}
         now = datetime.now(UTC)
         hour = now.replace(minute=0, second=0, microsecond=0)
         with self._database.write() as connection:
@@ -38,10 +38,10 @@ class Usage:
             if before == counted:
                 return
             for name, counters in sorted(counted.items()):  # in one order, so that no two readers wait for each other
-                grown = {one: counters[one] - before.get(name, {}).get(one, 0) for one in COUNTERS}
+                grown = {one: counters[one] - before.get(name, {}).get(one, 0) for one in Counters.model_fields}
                 if any(value > 0 for value in grown.values()):
                     _add(connection, name, hour, grown)
-            values = {"counted": {name: dict(counters) for name, counters in counted.items()}, "at": now}
+            values = {"counted": counted, "at": now}
             connection.execute(sa.update(USAGE_READINGS).where(USAGE_READINGS.c.boot == boot).values(values))
             connection.execute(sa.delete(USAGE_READINGS).where(USAGE_READINGS.c.at < now - _FORGOTTEN_AFTER))
 

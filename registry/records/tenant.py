@@ -20,11 +20,18 @@ DEFAULT_TENANT = "default"
 
 _SEPARATOR = "."
 
+_MOST = 2**62
+
 TenantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
 """A tenant's name: lowercase letters, digits and '-', at most 31 characters."""
 
+QUALIFIED = "qualified name"
+"""Marks the fields that hold one, so that a door can tell them from other text."""
+
 QualifiedName = Annotated[
-    str, StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,30}\.)?[a-z0-9][a-z0-9_-]{0,62}$", max_length=95)
+    str,
+    StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,30}\.)?[a-z0-9][a-z0-9_-]{0,62}$", max_length=95),
+    QUALIFIED,
 ]
 """A model's name inside the platform: the model's name, after its tenant and a dot unless that is ``default``."""
 
@@ -62,13 +69,17 @@ class TenantState(StrEnum):
 class Quotas(Record):
     """The most that a tenant may have; None: no bound."""
 
-    models: int | None = Field(default=None, ge=0)
-    versions: int | None = Field(default=None, ge=0, description="Over all models.")
-    stored_bytes: int | None = Field(default=None, ge=0, description="Uploads and the artifacts of versions.")
-    resident_bytes: int | None = Field(default=None, ge=0, description="Memory of loaded versions in one worker.")
-    requests_per_s: float | None = Field(default=None, gt=0)
-    burst: int | None = Field(default=None, ge=1, description="Requests that may come at once; None: one second's.")
-    bytes_per_s: int | None = Field(default=None, gt=0, description="Of request bodies.")
+    models: int | None = Field(default=None, ge=0, le=_MOST)
+    versions: int | None = Field(default=None, ge=0, le=_MOST, description="Over all models.")
+    stored_bytes: int | None = Field(default=None, ge=0, le=_MOST, description="Uploads and the artifacts of versions.")
+    resident_bytes: int | None = Field(
+        default=None, ge=0, le=_MOST, description="Memory of loaded versions in one worker."
+    )
+    requests_per_s: float | None = Field(default=None, gt=0, le=1e6)
+    burst: int | None = Field(
+        default=None, ge=1, le=10**9, description="Requests that may come at once; None: one second's."
+    )
+    bytes_per_s: int | None = Field(default=None, ge=1, le=10**12, description="Of request bodies.")
 
 
 class Tenant(Record):
@@ -97,14 +108,19 @@ class ApiKey(Record):
         return self.revoked_at is None and (self.expires_at is None or moment < self.expires_at)
 
 
-class ModelUsage(Record):
+class Counters(Record):
+    """What is counted of a model's requests."""
+
+    requests: int = Field(ge=0, le=_MOST)
+    failed: int = Field(ge=0, le=_MOST)
+    compute_ns: int = Field(ge=0, le=_MOST)
+    received_bytes: int = Field(ge=0, le=_MOST)
+    sent_bytes: int = Field(ge=0, le=_MOST)
+
+
+class ModelUsage(Counters):
     """What one model did for its tenant in one hour: what a bill is made of."""
 
     tenant: TenantName
     model: ModelName
     hour: datetime
-    requests: int = Field(ge=0)
-    failed: int = Field(ge=0)
-    compute_ns: int = Field(ge=0)
-    received_bytes: int = Field(ge=0)
-    sent_bytes: int = Field(ge=0)

@@ -10,7 +10,7 @@ from registry.errors import InputError, ModelNotFound
 from registry.ledger.ledger import Ledger
 from registry.ledger.tenants import Holdings
 from registry.records.audit import AuditDraft
-from registry.records.tenant import ApiKey, Quotas, Scope, TenantState
+from registry.records.tenant import ApiKey, Counters, Quotas, Scope, TenantState
 from tests.drafts import served
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -90,8 +90,8 @@ def test_keys_are_kept_expire_and_are_revoked_once(ledger: Ledger) -> None:
     assert (first.expires_at, first.revoked_at, second.expires_at, second.revoked_at) == (NOON, None, None, NOON)
 
 
-def counters(requests: int) -> dict[str, int]:
-    return {"requests": requests, "failed": 1, "compute_ns": 5, "received_bytes": 2**40, "sent_bytes": 0}
+def counters(requests: int) -> Counters:
+    return Counters(requests=requests, failed=1, compute_ns=5, received_bytes=2**40, sent_bytes=0)
 
 
 def test_usage_adds_what_each_worker_counted_since_it_was_read(ledger: Ledger) -> None:

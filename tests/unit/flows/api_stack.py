@@ -11,6 +11,7 @@ from flows.api_platform import Platform
 from flows.api_prefect import Deployments
 from flows.api_reconciler import Reconciler
 from flows.settings import StackSettings
+from flows.tenants import KeyRing
 from flows.workers import Workers
 from registry.errors import TransientError
 from registry.ledger.ledger import Ledger
@@ -166,6 +167,7 @@ def fake_stack(home: Path, **changes: object) -> FakeStack:
         deployments=deployments,
         workers=Workers(doors_http, urls, wait_s=0.2),
         reconciler=Reconciler(ledger, store, deployments, settings.catalog_folder),
+        key_ring=KeyRing(ledger, settings.gateway_folder, require_keys=settings.require_keys),
     )
     return FakeStack(platform, prefect, doors, store)
 
