@@ -51,7 +51,9 @@ class EngineService:
         index = (bentoml.server_context.worker_index or 1) - 1
         self._worker = Worker(SETTINGS, _artifacts(SETTINGS), index)
         self._rest = rest_server(self._worker, SETTINGS.max_body_bytes, SETTINGS.drain_seconds)
-        self._grpc = GrpcServer(GrpcDoor(self._worker), SETTINGS.max_body_bytes, SETTINGS.drain_seconds)
+        self._grpc = GrpcServer(
+            GrpcDoor(self._worker, SETTINGS.max_body_bytes), SETTINGS.drain_seconds, SETTINGS.max_grpc_calls
+        )
         self._watchdog = Watchdog(self._worker, SETTINGS.stall_seconds, SETTINGS.drain_seconds + ENDING_SPARE_SECONDS)
 
     @bentoml.on_startup

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from registry.errors import BurnishError, InputError
+from registry.errors import BurnishError, InputError, QueueFull
 from serving.doors import oip_grpc
-from serving.doors.grpc_calls import CallMetadata, Context, Received, code_of, read, read_metadata, reader, refuse
+from serving.doors.grpc_calls import CallMetadata, Context, Received, code_of, read, read_metadata, reader
 from serving.doors.grpc_health import GrpcHealth
+from serving.doors.grpc_reading import Readings
 from serving.doors.grpc_state import GrpcState
-from serving.doors.observed_grpc import Observer, trailing
+from serving.doors.observed_grpc import Observer
 from serving.doors.protocol import open_inference_pb2 as pb
 from serving.doors.requests import new_request_id, parse_version
 from serving.engine.infer import Answer
@@ -44,15 +45,20 @@ class _Begun(NamedTuple):
 class GrpcDoor:
     """The gRPC services over one worker."""
 
-    def __init__(self, worker: Worker) -> None:
-        """Take the worker that answers."""
+    def __init__(self, worker: Worker, max_body_bytes: int) -> None:
+        """Take the worker that answers, and the largest message to read."""
+        self.max_body_bytes = max_body_bytes
         self._worker = worker
-        self._observer = Observer(worker)
+        self._readings = Readings(worker.bodies, max_body_bytes)
+        self._observer = Observer(worker, self._readings)
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
-        """Return what a server is given: the inference service and the health service."""
+        """Return what a server is given: the inference service and the health service.
+
+        To the server every call is a stream, or its message would be read before anything is asked here.
+        """
         inference = {
-            name: grpc.unary_unary_rpc_method_handler(
+            name: grpc.stream_unary_rpc_method_handler(
                 self._observer.watch(call, traced=False),
                 request_deserializer=reader(getattr(pb, f"{name}Request")),
                 response_serializer=getattr(pb, f"{name}Response").SerializeToString,
@@ -60,16 +66,14 @@ class GrpcDoor:
             for name, call in GrpcState(self._worker).calls().items()
         }
         read_inference = reader(pb.ModelInferRequest)  # answers are written where they are counted
-        inference["ModelInfer"] = grpc.unary_unary_rpc_method_handler(
+        inference["ModelInfer"] = grpc.stream_unary_rpc_method_handler(
             self._observer.watch(self._model_infer, traced=True), request_deserializer=read_inference
         )
         inference["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
             self._model_stream_infer, request_deserializer=read_inference
         )
-        return (
-            grpc.method_handlers_generic_handler(_SERVICE, inference),
-            GrpcHealth(self._worker, _SERVICE).handler(),
-        )
+        service = grpc.method_handlers_generic_handler(_SERVICE, inference)
+        return service, GrpcHealth(self._worker, _SERVICE).handler()
 
     async def _model_infer(self, request: Any, about: CallMetadata, context: Context) -> bytes:  # noqa: ANN401
         about.check()
@@ -117,10 +121,15 @@ class GrpcDoor:
         about = read_metadata(context, 0)
         try:
             about.check()
-        except InputError as error:
-            traceparent = self._observer.failed(None, about, code_of(error).name, str(error))
-            await refuse(context, error, trailing(about, traceparent, with_id=True))
-            return
+            with self._readings.stream(context):
+                async for answer in self._answers(requests, about, context):
+                    yield answer
+        except (InputError, QueueFull) as error:
+            await self._observer.refuse(None, about, context, error)
+
+    async def _answers(
+        self, requests: AsyncIterator[Received], about: CallMetadata, context: Context
+    ) -> AsyncIterator[bytes]:
         working: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
         window = asyncio.Semaphore(_STREAM_WINDOW)
         tasks: set[asyncio.Task[Any]] = set()
@@ -186,11 +195,11 @@ def _bytes(response: Any) -> bytes:  # noqa: ANN401
 class GrpcServer:
     """A gRPC server on the running loop."""
 
-    def __init__(self, door: GrpcDoor, max_body_bytes: int, drain_seconds: float) -> None:
-        """Take the services, the largest message to read, and how long closing waits for calls in flight."""
+    def __init__(self, door: GrpcDoor, drain_seconds: float, max_calls: int | None = None) -> None:
+        """Take the services, how long closing waits for calls in flight, and how many there may be."""
         self._door = door
-        self._max_body_bytes = max_body_bytes
         self._drain_seconds = drain_seconds
+        self._max_calls = max_calls
         self._server: grpc.aio.Server | None = None
 
     async def open(self, host: str, port: int) -> int:
@@ -200,11 +209,11 @@ class GrpcServer:
             OSError: the port is taken.
         """
         options = (
-            ("grpc.max_receive_message_length", self._max_body_bytes),
+            ("grpc.max_receive_message_length", self._door.max_body_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),
         )
-        server = grpc.aio.server(options=options)
+        server = grpc.aio.server(options=options, maximum_concurrent_rpcs=self._max_calls)
         server.add_generic_rpc_handlers(self._door.handlers())
         try:
             bound: int = server.add_insecure_port(f"{host}:{port}")

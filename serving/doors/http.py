@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, NamedTuple, cast
-from urllib.parse import unquote_to_bytes
 
 import httptools
 
-from serving.doors.http_rules import Refused, check_head, large_headers, too_large
+from serving.doors.http_rules import HttpLimits, Refused, check_head, large_headers, path_of, too_large
+from serving.doors.kept_bodies import KeptBodies
+from serving.engine.shared_bound import SharedBound
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -50,17 +51,6 @@ class Reply(NamedTuple):
     """More headers, written out as they go over the wire: for what is the same in many answers."""
 
 
-class HttpLimits(NamedTuple):
-    """What one connection may cost."""
-
-    body_bytes: int
-    header_bytes: int = 32 * 1024
-    read_seconds: float = 30.0
-    """From a request's first byte to its last."""
-    idle_seconds: float = 75.0
-    """Between two requests."""
-
-
 Application = Callable[[Request], Reply | Coroutine[Any, Any, Reply]]
 """Answers at once or later; it raises nothing. A coroutine is cancelled when the client hangs up."""
 
@@ -73,8 +63,15 @@ class Connection(asyncio.Protocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, application: Application, refuse: Refuse, limits: HttpLimits, all_: set["Connection"]) -> None:
-        """Take the application, the form of refusals, the limits, and the set of all connections of the server."""
+    def __init__(
+        self,
+        application: Application,
+        refuse: Refuse,
+        limits: HttpLimits,
+        all_: set["Connection"],
+        bodies: SharedBound,
+    ) -> None:
+        """Take the application, the form of refusals, the limits, the set of all connections, and their account."""
         self.deadline = math.inf
         """Loop time after which the connection is given up; never while the application works."""
         self._application = application
@@ -96,6 +93,7 @@ class Connection(asyncio.Protocol):
         self._other_bytes = 0
         """Read since a request began or since a part of its body: headers, lines of chunks, trailers."""
         self._full = False
+        self._kept = KeptBodies(bodies)
 
     # The transport's side.
 
@@ -110,6 +108,7 @@ class Connection(asyncio.Protocol):
         self._all.discard(self)
         self._broken = True
         self._queued.clear()
+        self._kept.count((), [])
         if self._working is not None:
             self._working.cancel()
 
@@ -130,6 +129,8 @@ class Connection(asyncio.Protocol):
             self._refuse_rest(400, f"this is not an HTTP/1.1 request: {error}")
         if self._other_bytes > self._limits.header_bytes:
             self._refuse_rest(431, str(large_headers(self._limits.header_bytes)))
+        if self._reading or self._kept.size or self._queued:
+            self._account()
 
     def pause_writing(self) -> None:
         """The client does not read its answers: read no more requests."""
@@ -148,6 +149,7 @@ class Connection(asyncio.Protocol):
         """A request begins."""
         self._url = b""
         self._headers: Headers = []
+        self._head: Headers = self._headers
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._reading = True
@@ -184,14 +186,9 @@ class Connection(asyncio.Protocol):
         self._reading = False
         self._other_bytes = 0
         self.deadline = self._loop.time() + self._limits.idle_seconds
-        path = self._url
-        if b"?" in path:
-            path = path.partition(b"?")[0]
-        if b"%" in path:
-            path = unquote_to_bytes(path)
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         method = self._parser.get_method().decode()
-        request = Request(method, path.decode("utf-8", "replace"), self._head, body)
+        request = Request(method, path_of(self._url), self._head, body)
         self._take(request, self._parser.should_keep_alive())
 
     # Answers, in order.
@@ -225,6 +222,8 @@ class Connection(asyncio.Protocol):
         self.deadline = self._loop.time() + self._limits.idle_seconds
         self._write(task.result())
         self._answer_queued()
+        if self._kept.size:
+            self._account()
         self._read_on()
 
     def _write(self, reply: Reply) -> None:
@@ -262,12 +261,21 @@ class Connection(asyncio.Protocol):
             len(queued) >= _MAX_QUEUED or sum(len(request.body) for request, _ in queued) >= self._limits.body_bytes
         )
 
+    def _account(self) -> None:
+        """Count what is kept of bodies, and refuse what is too much beside all other connections."""
+        queued = [len(request.body) for request, _ in self._queued]
+        status = self._kept.count((*queued, self._body_bytes if self._reading else 0), self._head)
+        if status is not None:
+            self._refuse_rest(status, "too much of other requests is being read; try again shortly")
+            self._kept.count(queued, self._head)
+
     def _refuse_rest(self, status: int, message: str) -> None:
         """Answer what cannot be read on with a refusal, after all that came before it, and hang up."""
         if self._broken:  # it was answered for the last time, and may send what it likes
             return
         self._broken = self._refused = True
         self._reading = False
+        self._body = []
         self._take(self._refuse(status, message), False)
 
     # The server's side.

@@ -6,10 +6,27 @@ is refused here, before a body is read.
 Source: RFC 9112, sections 2.3, 3.2, 6.1 and 6.3 (request smuggling: section 11.2).
 """
 
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from registry.records.tenant import TENANT_HEADER
+
 MAX_HEADERS = 100
 
 _LOOKED_AT = frozenset({b"content-length", b"transfer-encoding", b"host", b"expect"})
+_TENANT = TENANT_HEADER.encode()
 _VERSIONS = ("1.1", "1.0")
+
+
+class HttpLimits(NamedTuple):
+    """What one connection may cost."""
+
+    body_bytes: int
+    header_bytes: int = 32 * 1024
+    read_seconds: float = 30.0
+    """From a request's first byte to its last."""
+    idle_seconds: float = 75.0
+    """Between two requests."""
 
 
 class Refused(Exception):
@@ -54,6 +71,20 @@ def check_head(headers: list[tuple[bytes, bytes]], version: str, header_bytes: i
     if size > header_bytes:
         raise large_headers(header_bytes)
     return waits
+
+
+def path_of(url: bytes) -> str:
+    """Return the path of a request's URL: without query, percent-encoding undone."""
+    if b"?" in url:
+        url = url.partition(b"?")[0]
+    if b"%" in url:
+        url = unquote_to_bytes(url)
+    return url.decode("utf-8", "replace")
+
+
+def tenant_of(headers: list[tuple[bytes, bytes]]) -> str | None:
+    """Return whose request it is, as the gateway says; None: nobody's but the operator's."""
+    return next((value.decode("latin-1") for name, value in headers if name == _TENANT), None)
 
 
 def _check_counts(headers: int, hosts: int) -> None:

@@ -6,19 +6,19 @@ from typing import Any
 
 import grpc
 
-from registry.errors import BurnishError
+from registry.errors import BurnishError, QueueFull
 from serving.doors.grpc_calls import (
     REQUEST_ID,
     Call,
     CallMetadata,
     Context,
     Metadata,
-    Received,
     code_of,
     read,
     read_metadata,
     refuse,
 )
+from serving.doors.grpc_reading import Readings
 from serving.engine.trace_context import CURRENT, Trace
 from serving.engine.worker import Worker
 
@@ -31,9 +31,10 @@ _OWN_FAULTS = frozenset({"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDE
 class Observer:
     """Watches the calls of one door, and the requests of its streams."""
 
-    def __init__(self, worker: Worker) -> None:
-        """Take the worker that answers."""
+    def __init__(self, worker: Worker, readings: Readings) -> None:
+        """Take the worker that answers, and how calls are read."""
         self._worker = worker
+        self._readings = readings
 
     def begin(self, about: CallMetadata) -> Trace | None:
         """Begin to follow a request if it is sampled."""
@@ -64,7 +65,12 @@ class Observer:
         )
         return self.end(trace, about, status)
 
-    def watch(self, call: Call, *, traced: bool) -> Callable[[Received, Context], Awaitable[Any]]:
+    async def refuse(self, trace: Trace | None, about: CallMetadata, context: Context, error: BurnishError) -> None:
+        """End a call with an error's status; count and log it."""
+        traceparent = self.failed(trace, about, code_of(error).name, str(error))
+        await refuse(context, error, _trailing(about, traceparent, with_id=True))
+
+    def watch(self, call: Call, *, traced: bool) -> Callable[[Any, Context], Awaitable[Any]]:
         """Watch the calls of one method, and answer an error of ours with its status.
 
         The request id goes back with an answer if the client gave it (answers of models hold it anyway: more metadata
@@ -75,7 +81,12 @@ class Observer:
             traced: sampled calls leave a span.
         """
 
-        async def watched(received: Received, context: Context) -> Any:  # noqa: ANN401
+        async def watched(_: Any, context: Context) -> Any:  # noqa: ANN401
+            try:
+                received = await self._readings.message(context)
+            except QueueFull as error:
+                await self.refuse(None, read_metadata(context, 0), context, error)
+                return None
             about = read_metadata(context, received.size)
             trace = self.begin(about) if traced else None
             try:
@@ -84,20 +95,18 @@ class Observer:
                 self.end(trace, about, "CANCELLED")
                 raise
             except BurnishError as error:
-                traceparent = self.failed(trace, about, code_of(error).name, str(error))
-                await refuse(context, error, trailing(about, traceparent, with_id=True))
+                await self.refuse(trace, about, context, error)
             except BaseException:
                 self.failed(trace, about, grpc.StatusCode.UNKNOWN.name, "")
                 raise
             else:
                 if trace is not None or about.given or about.parent is not None:
-                    context.set_trailing_metadata(trailing(about, self.end(trace, about, "OK"), with_id=about.given))
+                    context.set_trailing_metadata(_trailing(about, self.end(trace, about, "OK"), with_id=about.given))
                 return response
 
         return watched
 
 
-def trailing(about: CallMetadata, traceparent: str | None, *, with_id: bool) -> Metadata:
-    """Return what goes back with the end of a call."""
+def _trailing(about: CallMetadata, traceparent: str | None, *, with_id: bool) -> Metadata:
     id_ = ((REQUEST_ID, about.request_id),) if with_id else ()
     return id_ if traceparent is None else (*id_, (TRACEPARENT, traceparent))

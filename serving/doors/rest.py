@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from registry.errors import BurnishError
 from serving.doors import compression
-from serving.doors.http import HttpLimits, Reply, Request
+from serving.doors.http import Reply, Request
+from serving.doors.http_rules import HttpLimits
 from serving.doors.requests import parse_version
 from serving.doors.rest_headers import JSON_LENGTH, TRACEPARENT, RequestHeaders, read_headers
 from serving.doors.rest_refusals import JSON, Refused, failure, refuse
@@ -163,7 +164,7 @@ def rest_server(worker: Worker, max_body_bytes: int, drain_seconds: float) -> Ht
     """Return a server, not opened yet, with the REST door of a worker behind it."""
     door = RestDoor(worker, max_body_bytes)
     application = door if worker.tracing is None else TracedRest(door, worker.tracing)
-    return HttpServer(application, door.refuse, HttpLimits(max_body_bytes), drain_seconds)
+    return HttpServer(application, door.refuse, HttpLimits(max_body_bytes), drain_seconds, worker.bodies)
 
 
 async def _compressed(answer: Reply | Coroutine[Any, Any, Reply], accepted: str) -> Reply:

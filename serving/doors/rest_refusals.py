@@ -8,6 +8,8 @@ from serving.doors.rest_headers import TRACEPARENT, RequestHeaders
 
 JSON = (b"content-type", b"application/json")
 
+_TRY_LATER = (429, 503)
+
 
 class Refused(Exception):
     """A request that HTTP itself settles: no such path, wrong method."""
@@ -20,14 +22,15 @@ class Refused(Exception):
 
 
 def refuse(status: int, message: str) -> Reply:
-    """Return an error in the protocol's form."""
-    return Reply(status, orjson.dumps({"error": message}), [JSON])
+    """Return an error of HTTP's own in the protocol's form."""
+    later = [(b"retry-after", b"1")] if status in _TRY_LATER else []
+    return Reply(status, orjson.dumps({"error": message}), [JSON, *later])
 
 
 def failure(error: Refused | BurnishError, headers: RequestHeaders | None) -> Reply:
     """Return the answer to a request that fails; without headers, they were what could not be read."""
     status = error.status if isinstance(error, Refused) else _status(error)
-    reply = refuse(status, str(error))
+    reply = Reply(status, orjson.dumps({"error": str(error)}), [JSON])
     if headers is not None:
         reply.headers.append(headers.id_header)
         if headers.parent is not None:

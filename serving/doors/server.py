@@ -3,7 +3,9 @@
 import asyncio
 import socket
 
-from serving.doors.http import Application, Connection, HttpLimits, Refuse
+from serving.doors.http import Application, Connection, Refuse
+from serving.doors.http_rules import HttpLimits
+from serving.engine.shared_bound import SharedBound
 
 _SWEEP_SECONDS = 1.0
 _POLL_SECONDS = 0.01
@@ -12,12 +14,20 @@ _POLL_SECONDS = 0.01
 class HttpServer:
     """Listens on the running loop, leaves signals to the process that hosts it, and drains when it is closed."""
 
-    def __init__(self, application: Application, refuse: Refuse, limits: HttpLimits, drain_seconds: float) -> None:
-        """Take the application, the form of refusals, the limits, and how long closing waits for answers."""
+    def __init__(
+        self,
+        application: Application,
+        refuse: Refuse,
+        limits: HttpLimits,
+        drain_seconds: float,
+        bodies: SharedBound,
+    ) -> None:
+        """Take the application, the form of refusals, the limits, how long closing waits, and what bodies may hold."""
         self._application = application
         self._refuse = refuse
         self._limits = limits
         self._drain_seconds = drain_seconds
+        self._bodies = bodies
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -49,7 +59,7 @@ class HttpServer:
         self._sweeper.cancel()
 
     def _connect(self) -> Connection:
-        return Connection(self._application, self._refuse, self._limits, self._connections)
+        return Connection(self._application, self._refuse, self._limits, self._connections, self._bodies)
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

@@ -26,6 +26,7 @@ from serving.engine.repository import Repository
 from serving.engine.residency import Residency, ResidencyLimits
 from serving.engine.retention import Retention
 from serving.engine.runs import RunThreads
+from serving.engine.shared_bound import SharedBound
 from serving.engine.tracing import Tracing
 from serving.engine.upkeep import Upkeep
 from serving.engine.usage import Usage
@@ -72,6 +73,8 @@ class Worker:
         self._backlog = Backlog(settings.max_pending_mib * 2**20)
         self.engine = Engine(self.live, self.residency, self.capture, self._backlog)
         self.turns = LoopTurns(self._backlog)
+        self.bodies = SharedBound(settings.max_reading_mib * 2**20)
+        """What the doors have read of requests that are not whole yet."""
         self._usage = Usage(settings.state_folder / f"usage-{settings.door_port}-{index}.json")
         self._preload_share = settings.preload_share
         self._upkeep = Upkeep(self.residency.room, self._usage, self.live, self._bytes_in_use, settings.leak_mib)

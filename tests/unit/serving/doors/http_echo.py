@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from serving.doors.http import HttpLimits, Reply, Request
+from serving.doors.http import Reply, Request
+from serving.doors.http_rules import HttpLimits
 from serving.doors.server import HttpServer
+from serving.engine.shared_bound import SharedBound
 
 LIMITS = HttpLimits(body_bytes=1000, header_bytes=2000, read_seconds=0.3, idle_seconds=0.3)
 SLOW = HttpLimits(body_bytes=1000)
@@ -41,8 +43,10 @@ def refuse(status: int, message: str) -> Reply:
 
 
 @asynccontextmanager
-async def serving(echo: Echo, limits: HttpLimits = SLOW) -> AsyncIterator[tuple[HttpServer, int]]:
-    server = HttpServer(echo, refuse, limits, drain_seconds=5)
+async def serving(
+    echo: Echo, limits: HttpLimits = SLOW, bodies: SharedBound | None = None
+) -> AsyncIterator[tuple[HttpServer, int]]:
+    server = HttpServer(echo, refuse, limits, drain_seconds=5, bodies=bodies or SharedBound(2**30))
     port = await server.open("127.0.0.1", 0)
     yield server, port
     await server.close()

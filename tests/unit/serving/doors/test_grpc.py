@@ -59,7 +59,7 @@ class Client:
 @asynccontextmanager
 async def open_door(worker: Worker) -> AsyncIterator[Client]:
     await worker.start()
-    server = GrpcServer(GrpcDoor(worker), 100_000, drain_seconds=5)
+    server = GrpcServer(GrpcDoor(worker, 100_000), drain_seconds=5)
     port = await server.open("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield Client(channel)
@@ -259,7 +259,7 @@ def test_a_closing_server_finishes_what_is_in_flight(world: FakeWorld, worker: W
 
     async def work() -> None:
         await worker.start()
-        server = GrpcServer(GrpcDoor(worker), 100_000, drain_seconds=5)
+        server = GrpcServer(GrpcDoor(worker, 100_000), drain_seconds=5)
         port = await server.open("127.0.0.1", 0)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             client = Client(channel)

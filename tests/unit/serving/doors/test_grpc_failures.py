@@ -25,7 +25,7 @@ def test_a_failed_call_says_its_version_and_gives_its_trace_back(traced: Worker,
 
     async def work() -> None:
         await traced.start()
-        server = GrpcServer(GrpcDoor(traced), 100_000, drain_seconds=5)
+        server = GrpcServer(GrpcDoor(traced, 100_000), drain_seconds=5)
         port = await server.open("127.0.0.1", 0)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             infer = channel.unary_unary(

@@ -35,7 +35,7 @@ def answered(response: Any) -> float:
 async def open_stream(worker: Worker) -> AsyncIterator[Any]:
     await worker.start()
     await worker.repository.load("m")  # or, of the requests of a stream, only one might wait for that
-    server = GrpcServer(GrpcDoor(worker), 100_000, drain_seconds=5)
+    server = GrpcServer(GrpcDoor(worker, 100_000), drain_seconds=5)
     port = await server.open("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel.stream_stream(

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from serving.doors.http import HttpLimits
+from serving.doors.http_rules import HttpLimits
 from tests.unit.serving.doors.http_echo import CLOSE, LIMITS, Echo, answers, connect, serving
 from tests.unit.serving.engine.doubles import run, until
 

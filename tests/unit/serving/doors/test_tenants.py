@@ -37,7 +37,7 @@ def shared(worker: Worker, world: FakeWorld, tmp_path: Path) -> Iterator[Worker]
 @asynccontextmanager
 async def both_doors(worker: Worker) -> AsyncIterator[tuple[httpx.AsyncClient, test_grpc.Client]]:
     async with rest_client.open_door(worker) as client:
-        server = GrpcServer(GrpcDoor(worker), 100_000, drain_seconds=5)
+        server = GrpcServer(GrpcDoor(worker, 100_000), drain_seconds=5)
         port = await server.open("127.0.0.1", 0)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield client, test_grpc.Client(channel)

@@ -169,7 +169,7 @@ def test_the_grpc_door_reads_and_gives_back_the_context(traced: Worker, collecto
 
     async def work() -> None:
         await traced.start()
-        server = GrpcServer(GrpcDoor(traced), 2**20, 5)
+        server = GrpcServer(GrpcDoor(traced, 2**20), 5)
         port = await server.open("127.0.0.1", 0)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             infer = channel.unary_unary(
