@@ -112,6 +112,13 @@ class Runtime(BaseModel):
         """The values that a search tries, by knob; knobs without declared values keep their default."""
         return search_values(cls)
 
+    def set_up(self) -> None:
+        """Do what the library does once in a process, so that its memory and time are not taken for a model's.
+
+        Nothing by default.
+        """
+        return
+
     @abstractmethod
     def load(self, folder: Path, artifact_format: ArtifactFormat, signature: Signature) -> Session:
         """Open the artifact in a folder (its ``main_file``) and return a session ready to run.

@@ -40,13 +40,21 @@ class Budget:
     """The account of one worker. What is charged is corrected by what the process really holds.
 
     The sum of what sessions cost says too little where an allocator keeps freed memory or a library holds more than it
-    tells. So the memory that may be charged is lowered when the process comes near its bound, and raised again, slowly,
-    when it has room.
+    tells. So some of what the process may hold is kept free of sessions, and when the process holds half of that too,
+    the memory that may be charged is lowered; it is raised again, slowly, when the process has room.
     """
 
-    def __init__(self, bounds: Amounts, resident: Callable[[], int]) -> None:
-        """Take the bounds and how to measure the memory that the process holds; nothing is loaded yet."""
+    def __init__(self, bounds: Amounts, resident: Callable[[], int], slack: int) -> None:
+        """Take the bounds and how to measure the memory that the process holds; nothing is loaded yet.
+
+        Args:
+            bounds: what loaded versions may take.
+            resident: tells the memory that the process holds.
+            slack: bytes that the process may hold besides.
+        """
         self.bounds = bounds
+        self.process_bound = bounds[MEMORY] + slack
+        """Memory that the process may hold over what it held with nothing loaded."""
         self.ceiling = bounds[MEMORY]
         """Memory that may be charged."""
         self.held: Amounts = (0,) * len(bounds)
@@ -55,7 +63,7 @@ class Budget:
         """What loads that are under way may come to hold."""
         self._resident = resident
         self._baseline = resident()
-        self._mark = self._tightest = bounds[MEMORY] - slack_bytes(bounds[MEMORY])
+        self._mark = self._tightest = bounds[MEMORY] + slack // 2
 
     @property
     def process_bytes(self) -> int:
@@ -89,7 +97,7 @@ class Budget:
 
     def crowded(self, wanted: Amounts) -> bool:
         """True if the process would go over its bound by a load, whatever is charged."""
-        return self.process_bytes + wanted[MEMORY] > self.bounds[MEMORY]
+        return self.process_bytes + wanted[MEMORY] > self.process_bound
 
     def settle(self, amounts: Amounts) -> None:
         """Give back what was reserved."""
@@ -117,7 +125,7 @@ class Budget:
         counts: freed memory that cannot go back, because it lies between sessions, is used again.
         """
         occupied, bound = self.process_bytes, self.bounds[MEMORY]
-        if occupied > self._mark and self.unaccounted_bytes:
+        if occupied > self._mark:
             self.ceiling = min(self.ceiling, self.held[MEMORY] + self.reserved[MEMORY])
             self.ceiling -= max(0, occupied - self._tightest)
             self.ceiling = max(self.ceiling, int(_LEAST * bound))
@@ -134,7 +142,7 @@ def _shown(amounts: Amounts, place: int) -> str:
 
 
 def slack_bytes(bound: int) -> int:
-    """What of a bound is kept for memory that no session accounts for, such as requests and what libraries keep."""
+    """What of a bound is kept for memory that no session accounts for: requests, loads, what allocators keep."""
     return int(min(max(_SLACK * bound, _SLACK_BYTES), _MOST_SLACK * bound))
 
 

@@ -81,7 +81,7 @@ class Loader:
             return await asyncio.get_running_loop().run_in_executor(self._pools[large], self._load, slot, first)
 
     async def prepare(self, configs: Iterable[PluginConfig]) -> None:
-        """Import the libraries of runtimes, so that no request waits for that; what is not here is told of later."""
+        """Set up the libraries of runtimes, so that no request waits for that; what is not here is told of later."""
         for config in configs:
             with contextlib.suppress(BurnishError):
                 await asyncio.to_thread(self._contain, self._runtime, config)
@@ -132,7 +132,7 @@ class Loader:
         key = config.label
         runtime = self._runtimes.get(key)
         if runtime is None:
-            runtime = self._meter.imported(lambda: build_runtime(config))
+            runtime = self._meter.imported(lambda: _set_up(config))
             self._runtimes[key] = runtime
         return runtime
 
@@ -142,6 +142,12 @@ class Loader:
                 self._contain(batcher.session.close)
         except BurnishError as error:
             _log.error("a session of %s could not be closed: %s", type(batcher.session).__name__, error)
+
+
+def _set_up(config: PluginConfig) -> Runtime:
+    runtime = build_runtime(config)
+    runtime.set_up()
+    return runtime
 
 
 def _seconds_per_run(session: Session) -> float:

@@ -41,7 +41,7 @@ class Meter:
         self._large_loads = 0
 
     def imported(self, build: Callable[[], Runtime]) -> Runtime:
-        """Build a runtime; what its library takes is no model's."""
+        """Build a runtime and set it up; what its library takes is no model's."""
         before = resident_set_bytes()
         runtime = build()
         self._budget.set_apart(resident_set_bytes() - before)
@@ -58,7 +58,7 @@ class Meter:
             return self._quickly(served, load)
         first = not self.experience.knows(served.runtime)
         self._large_loads += large
-        occupied = resident_set_bytes()
+        occupied = self._budget.process_bytes  # of which a library is no part that is imported only now
         others = self._threads_and_gpu()
         before = start_peak() if large else 0
         try:
@@ -72,7 +72,7 @@ class Meter:
         added = (max(0, now - then) for now, then in zip(self._threads_and_gpu(), others, strict=True))
         cost = Cost((session.resident_bytes, *added), loading)
         if first:  # what a library sets up once stays, whatever is unloaded
-            self._budget.set_apart(resident_set_bytes() - occupied - session.resident_bytes)
+            self._budget.set_apart(self._budget.process_bytes - occupied - session.resident_bytes)
         self.experience.learn(served, cost)
         return session, cost
 

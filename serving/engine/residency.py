@@ -12,7 +12,7 @@ from registry.records.model import ServedVersion
 from registry.store.base import ArtifactStore
 from serving.engine.account import Account
 from serving.engine.batcher import Batcher, Contain
-from serving.engine.budget import MEMORY, Amounts, Budget, Cost, is_large
+from serving.engine.budget import MEMORY, Amounts, Budget, Cost, is_large, slack_bytes
 from serving.engine.fair_turns import FairGate
 from serving.engine.flight_record import Around
 from serving.engine.loader import Guards, Loader
@@ -35,6 +35,7 @@ class ResidencyLimits:
     """What one worker may hold."""
 
     resident_mib: int
+    """Of memory, measured, over what the process holds with nothing loaded."""
     max_waiting: int
     """Requests that may wait before one session."""
     threads: int = 256
@@ -44,8 +45,13 @@ class ResidencyLimits:
 
     @property
     def bounds(self) -> Amounts:
-        """The limits as amounts."""
-        return (self.resident_mib * _MIB, self.threads, *self.gpu_bytes)
+        """What loaded versions may take."""
+        return (self.resident_mib * _MIB - self.slack_bytes, self.threads, *self.gpu_bytes)
+
+    @property
+    def slack_bytes(self) -> int:
+        """What of the memory no version may take."""
+        return slack_bytes(self.resident_mib * _MIB)
 
 
 class Residency:
@@ -61,7 +67,7 @@ class Residency:
         devices: DeviceMemory | None = None,
     ) -> None:
         """Take the store, the limits, a guard of what may fail, threads of slower runs, sessions' guards, and GPUs."""
-        budget = Budget(limits.bounds, resident_set_bytes)
+        budget = Budget(limits.bounds, resident_set_bytes, limits.slack_bytes)
         guards = Guards(contain, around or (lambda _digest, *, loading: contain))
         self._max_waiting = limits.max_waiting
         self._loader = Loader(store, guards, runs, Meter(budget, devices or NoDevices()), limits.max_waiting)
@@ -94,8 +100,8 @@ class Residency:
 
     @property
     def budget_bytes(self) -> int:
-        """What all loaded versions may take."""
-        return self.room.budget.bounds[MEMORY]
+        """What the process may hold, measured, for all loaded versions."""
+        return self.room.budget.process_bound
 
     def slot(self, model: str, served: ServedVersion) -> Slot:
         """Return the one slot of a version."""
@@ -176,7 +182,7 @@ class Residency:
         self.room.demote(slot)
 
     async def prepare(self) -> None:
-        """Import the libraries of all versions that are known, and count what the process holds from here on."""
+        """Set up the libraries of all versions that are known, and count what the process holds from here on."""
         every = chain.from_iterable(self._slots.values())
         runtimes = {slot.served.runtime.label: slot.served.runtime for slot in every}
         await self._loader.prepare(runtimes.values())

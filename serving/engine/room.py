@@ -101,7 +101,10 @@ class Room:
         taken: list[tuple[Batcher, Amounts]] = []
         freed = self.nothing
         try:
-            while self.budget.lacks(wanted, freed) or (is_large(slot.served) and await self._crowded(wanted)):
+            # What is being closed for nobody's sake is closed before this load begins: nothing more goes in its place.
+            while self.budget.lacks(wanted, plus(freed, self._going)) or (
+                is_large(slot.served) and await self._crowded(wanted)
+            ):
                 victim = next(self._evictable(), None)
                 if victim is None:
                     await self._somebody_lets_go(deadline)

@@ -12,7 +12,6 @@ from uuid import uuid4
 from registry.errors import ModelNotFound
 from registry.store.base import ArtifactStore
 from serving.engine.backlog import Backlog
-from serving.engine.budget import MEMORY
 from serving.engine.capture import Capture
 from serving.engine.catalog import Catalog
 from serving.engine.crash_guard import CrashGuard
@@ -174,7 +173,7 @@ class Worker:
             "evictions": room.evictions,
             "bytes": self.residency.resident_bytes,
             "process_bytes": room.budget.process_bytes,
-            "bound_bytes": room.budget.bounds[MEMORY],
+            "bound_bytes": self.residency.budget_bytes,
             "recycle_reason": self.recycle_reason,
         }
 

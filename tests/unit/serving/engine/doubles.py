@@ -22,7 +22,7 @@ from registry.records.model import (
     TensorSpec,
 )
 from registry.records.release import CatalogEntry, ServingPolicy, TrafficSplit
-from serving.engine import loader, residency
+from serving.engine import loader, meter, residency
 from serving.runtime import Array, Arrays, Session
 
 MIB = 2**20
@@ -112,6 +112,8 @@ class FakeWorld:
     """Sessions that were open at the same time."""
     leaked_bytes: int = 0
     """What the process holds beside the sessions that are not closed."""
+    set_up_bytes: int = 0
+    """What the runtime's library takes once."""
 
     def __post_init__(self) -> None:
         self.may_load.set()
@@ -138,6 +140,9 @@ class FakeWorld:
     def delete(self, digest: str) -> None:
         del self.sessions[digest]
 
+    def set_up(self) -> None:
+        self.leaked_bytes += self.set_up_bytes
+
     def load(self, folder: Path, artifact_format: ArtifactFormat, signature: Signature) -> Session:
         del artifact_format, signature
         self.loads.append(folder.name)
@@ -159,6 +164,8 @@ class FakeWorld:
     def install(self, monkeypatch: object) -> "FakeWorld":
         monkeypatch.setattr(loader, "build_runtime", self.build_runtime)  # type: ignore[attr-defined]
         monkeypatch.setattr(residency, "resident_set_bytes", self.resident_set_bytes)  # type: ignore[attr-defined]
+        monkeypatch.setattr(meter, "resident_set_bytes", self.resident_set_bytes)  # type: ignore[attr-defined]
+        monkeypatch.setattr(residency, "slack_bytes", lambda _bound: 0)  # type: ignore[attr-defined]
         return self
 
 

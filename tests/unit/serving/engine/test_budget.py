@@ -16,7 +16,7 @@ class Process:
 
 
 def test_what_is_reserved_and_what_is_held_both_count() -> None:
-    budget = Budget((10 * MIB, 8), Process())
+    budget = Budget((10 * MIB, 8), Process(), 0)
     budget.charge((4 * MIB, 2))
     budget.reserve((4 * MIB, 2))
     assert not budget.lacks((2 * MIB, 0), (0, 0))
@@ -29,7 +29,7 @@ def test_what_is_reserved_and_what_is_held_both_count() -> None:
 
 
 def test_each_gpu_is_a_bound_of_its_own() -> None:
-    budget = Budget((10 * MIB, 8, 5 * MIB, 5 * MIB), Process())
+    budget = Budget((10 * MIB, 8, 5 * MIB, 5 * MIB), Process(), 0)
     budget.charge((0, 0, 4 * MIB, 0))
     assert budget.lacks((0, 0, 2 * MIB, 0), (0, 0, 0, 0))
     assert not budget.lacks((0, 0, 0, 5 * MIB), (0, 0, 0, 0))
@@ -40,21 +40,24 @@ def test_each_gpu_is_a_bound_of_its_own() -> None:
 
 def test_near_the_bound_no_more_is_charged_and_growth_lowers_the_ceiling() -> None:
     process = Process()
-    budget = Budget((100 * MIB, 8), process)
-    budget.charge((80 * MIB, 0))
-    process.resident += 96 * MIB
+    budget = Budget((80 * MIB, 8), process, 20 * MIB)
+    budget.charge((70 * MIB, 0))
+    process.resident += 90 * MIB
+    assert not budget.observe(), "half of what is kept free of sessions is for what does not grow"
+    assert budget.ceiling == 80 * MIB
+    process.resident += 6 * MIB
     assert budget.observe()
-    assert budget.ceiling == 68 * MIB, "less by what it grew beyond the mark"
+    assert budget.ceiling == 64 * MIB, "less by what it grew beyond the mark"
     assert budget.observe()
-    assert budget.ceiling == 68 * MIB, "freed memory that cannot go back is used again: only growth counts"
+    assert budget.ceiling == 64 * MIB, "freed memory that cannot go back is used again: only growth counts"
     process.resident -= 20 * MIB
     assert not budget.observe()
-    assert budget.ceiling == 69 * MIB
+    assert budget.ceiling == int(64.8 * MIB)
 
 
 def test_what_sessions_account_for_never_lowers_the_ceiling() -> None:
     process = Process()
-    budget = Budget((100 * MIB, 8), process)
+    budget = Budget((100 * MIB, 8), process, 0)
     budget.charge((100 * MIB, 0))
     process.resident += 100 * MIB
     budget.observe()
@@ -64,7 +67,7 @@ def test_what_sessions_account_for_never_lowers_the_ceiling() -> None:
 
 def test_a_library_is_no_models() -> None:
     process = Process()
-    budget = Budget((100 * MIB, 8), process)
+    budget = Budget((100 * MIB, 8), process, 0)
     process.resident += 30 * MIB
     assert budget.process_bytes == budget.unaccounted_bytes == 30 * MIB
     budget.set_apart(30 * MIB)

@@ -67,5 +67,5 @@ def test_a_session_is_charged_for_what_it_takes_of_a_gpu(monkeypatch: pytest.Mon
         nvml.processes = [[], [(os.getpid(), 3 * GIB)]]
         return FakeSession()
 
-    _, cost = Meter(Budget((GIB, 64, *gpus.bounds), lambda: 0), gpus).measured(served(1), load)
+    _, cost = Meter(Budget((GIB, 64, *gpus.bounds), lambda: 0, 0), gpus).measured(served(1), load)
     assert cost.held[2:] == (0, 3 * GIB)

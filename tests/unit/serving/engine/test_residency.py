@@ -183,37 +183,6 @@ def test_a_pinned_version_stays_and_pins_beyond_the_budget_are_refused(world: Fa
     run(work())
 
 
-def test_a_process_that_holds_more_than_its_sessions_loads_less(world: FakeWorld) -> None:
-    async def work() -> None:
-        async with open_residency(world, resident_mib=20) as residency:
-            given = slots(world, residency, 30)
-            for slot in given[:16]:
-                await use(residency, slot)
-            world.leaked_bytes = 4 * MIB
-            for slot in given[16:]:
-                await use(residency, slot)
-                await asyncio.sleep(0.002)
-                assert world.resident_set_bytes() <= 20 * MIB + MIB
-            await residency.room.relieve()
-            assert world.resident_set_bytes() <= 20 * MIB
-            assert len(loaded(given)) >= 10
-
-    run(work())
-
-
-def test_many_loads_at_once_keep_the_budget(world: FakeWorld) -> None:
-    async def work() -> None:
-        async with open_residency(world, resident_mib=8) as residency:
-            given = slots(world, residency, 64)
-            await asyncio.gather(*(use(residency, slot) for slot in given))
-            assert world.most_open <= 8
-            assert len(world.loads) == 64
-            assert residency.room.budget.reserved[0] == 0
-            assert residency.resident_bytes <= 8 * MIB
-
-    run(work())
-
-
 def test_one_load_at_a_time_is_admitted_on_a_guess_and_many_once_the_cost_is_known(world: FakeWorld) -> None:
     async def work() -> None:
         async with open_residency(world) as residency:

@@ -1,0 +1,92 @@
+"""Room: the budget is kept, by what the process really holds, and no more goes than must."""
+
+import asyncio
+
+import pytest
+
+from serving.engine.budget import slack_bytes
+from tests.unit.serving.engine.doubles import MIB, FakeWorld, run
+from tests.unit.serving.engine.test_residency import loaded, open_residency, slots, use
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> FakeWorld:
+    monkeypatch.setattr("serving.engine.room.WAIT_SECONDS", 60.0)  # nobody waits in vain, but a machine may be busy
+    return FakeWorld().install(monkeypatch)
+
+
+def test_a_process_that_holds_more_than_its_sessions_loads_less(world: FakeWorld) -> None:
+    async def work() -> None:
+        async with open_residency(world, resident_mib=20) as residency:
+            given = slots(world, residency, 30)
+            for slot in given[:16]:
+                await use(residency, slot)
+            world.leaked_bytes = 4 * MIB
+            for slot in given[16:]:
+                await use(residency, slot)
+                await asyncio.sleep(0.002)
+                assert world.resident_set_bytes() <= 20 * MIB + MIB
+            await residency.room.relieve()
+            assert world.resident_set_bytes() <= 20 * MIB
+            assert len(loaded(given)) >= 10
+
+    run(work())
+
+
+def test_loads_evict_nothing_in_place_of_what_is_being_closed(world: FakeWorld) -> None:
+    async def work() -> None:
+        async with open_residency(world, resident_mib=20) as residency:
+            given = slots(world, residency, 24)
+            for slot in given[:20]:
+                await use(residency, slot)
+            world.leaked_bytes = 6 * MIB
+            await residency.room.relieve()
+            assert len(loaded(given)) == 14
+            world.leaked_bytes = 0
+            await asyncio.gather(*(use(residency, slot) for slot in given[20:]))
+            assert len(loaded(given)) == 14
+
+    run(work())
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known at start", "met later"])
+def test_what_a_library_sets_up_once_is_no_models(world: FakeWorld, known: bool) -> None:
+    world.set_up_bytes = 30 * MIB
+
+    async def work() -> None:
+        async with open_residency(world, resident_mib=20) as residency:
+            given = slots(world, residency, 20) if known else []
+            await residency.prepare()
+            for slot in given or slots(world, residency, 20):
+                await use(residency, slot)
+            assert residency.resident_versions == 20
+            assert residency.room.budget.process_bytes == 20 * MIB
+            assert world.leaked_bytes == 30 * MIB, "once"
+
+    run(work())
+
+
+def test_some_of_what_the_process_may_hold_is_no_versions(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.engine.residency.slack_bytes", slack_bytes)
+
+    async def work() -> None:
+        async with open_residency(world, resident_mib=100) as residency:
+            given = slots(world, residency, 100)
+            for slot in given:
+                await use(residency, slot)
+            assert residency.resident_bytes == residency.budget_bytes - 16 * MIB == 84 * MIB
+
+    run(work())
+
+
+def test_many_loads_at_once_keep_the_budget(world: FakeWorld) -> None:
+    async def work() -> None:
+        async with open_residency(world, resident_mib=8) as residency:
+            given = slots(world, residency, 64)
+            await asyncio.gather(*(use(residency, slot) for slot in given))
+            assert world.most_open <= 8
+            assert len(world.loads) == 64
+            assert residency.room.budget.reserved[0] == 0
+            assert residency.resident_bytes <= 8 * MIB
+
+    run(work())
