@@ -7,7 +7,7 @@ on loopback.
 import httpx
 from fastapi import FastAPI
 
-from flows import wiring
+from flows import resident_quotas, wiring
 from flows.api_app import build_app
 from flows.api_platform import Platform
 from flows.api_prefect import Deployments
@@ -28,7 +28,11 @@ def create_app() -> FastAPI:
     deployments = Deployments(prefect)
     workers = wiring.workers(settings)
     key_ring = wiring.key_ring(settings, ledger)
-    further = (key_ring.tell, lambda: gather(ledger, workers))
+    further = (
+        key_ring.tell,
+        lambda: gather(ledger, workers),
+        lambda: resident_quotas.tell(ledger, settings.catalog_folder),
+    )
     platform = Platform(
         settings=settings,
         artifacts=wiring.artifacts(settings),

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from registry.errors import TransientError
@@ -11,6 +11,7 @@ from serving.engine.batcher import Batcher
 from serving.engine.budget import MEMORY, Amounts, Budget, at_least, is_large, minus, plus
 from serving.engine.loader import Loader, Opened
 from serving.engine.slot import Slot
+from serving.engine.tenant_shares import TenantShares
 
 WAIT_SECONDS = 5.0
 """How long a load waits until requests let go of what must be unloaded for it."""
@@ -35,6 +36,7 @@ class Room:
     def __init__(self, budget: Budget, loader: Loader) -> None:
         """Take the account, and who closes sessions."""
         self.budget = budget
+        self.shares = TenantShares()
         self.evictions = 0
         """Versions that were unloaded to make room."""
         self._loader = loader
@@ -97,15 +99,18 @@ class Room:
             TransientError: there is no room.
         """
         self.check_fits(wanted)
+        self.shares.check_fits(slot.tenant, wanted[MEMORY])
         deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
         taken: list[tuple[Batcher, Amounts]] = []
         freed = self.nothing
         try:
             # What is being closed for nobody's sake is closed before this load begins: nothing more goes in its place.
-            while self.budget.lacks(wanted, plus(freed, self._going)) or (
-                is_large(slot.served) and await self._crowded(wanted)
+            while (
+                (own := self.shares.beyond(slot.tenant, wanted[MEMORY]))
+                or self.budget.lacks(wanted, plus(freed, self._going))
+                or (is_large(slot.served) and await self._crowded(wanted))
             ):
-                victim = next(self._evictable(), None)
+                victim = next(self._evictable(slot.tenant if own else None), None)
                 if victim is None:
                     await self._somebody_lets_go(deadline)
                     continue
@@ -128,6 +133,7 @@ class Room:
         slot.batcher = opened.batcher
         self._resident[slot] = opened.cost.held
         self.budget.charge(opened.cost.held)
+        self.shares.charge(slot.tenant, opened.cost.held[MEMORY])
         self._unobserved += opened.cost.held[MEMORY]
         if self._unobserved >= _OBSERVED_SHARE * self.budget.bounds[MEMORY]:
             self._observe()
@@ -171,10 +177,24 @@ class Room:
         if self.budget.observe() and time.monotonic() - self._relieved > _RELIEF_SECONDS and self._relief is None:
             self._relief = asyncio.create_task(self.relieve())
 
-    def _evictable(self) -> Iterator[Slot]:
-        return (slot for slot in self._resident if slot.holders == 0 and slot not in self._pinned)
+    def limit_tenants(self, limits: Mapping[str, int]) -> None:
+        """Take what each tenant's versions may hold, in bytes, and evict what is beyond."""
+        self.shares.limit(limits)
+        self._evict_surplus()
+
+    def _evictable(self, tenant: str | None = None) -> Iterator[Slot]:
+        """Yield what may go: of one tenant, or of all, first of those that hold more than they may."""
+        free = (slot for slot in self._resident if slot.holders == 0 and slot not in self._pinned)
+        if tenant is not None:
+            return (slot for slot in free if slot.tenant == tenant)
+        over = self.shares.over()
+        return iter(sorted(free, key=lambda slot: slot.tenant not in over)) if over else free
 
     def _evict_surplus(self) -> None:
+        for tenant in self.shares.over():
+            while self.shares.beyond(tenant) and (slot := next(self._evictable(tenant), None)) is not None:
+                self.evictions += 1
+                self.unload(slot)
         while self.budget.lacks(self.nothing, self._going):
             slot = next(self._evictable(), None)
             if slot is None:
@@ -188,6 +208,7 @@ class Room:
         assert batcher is not None
         slot.batcher = None
         self.budget.refund(amounts)
+        self.shares.charge(slot.tenant, -amounts[MEMORY])
         self.budget.reserve(amounts)
         return batcher, amounts
 

@@ -26,6 +26,7 @@ from serving.engine.residency import Residency, ResidencyLimits
 from serving.engine.retention import Retention
 from serving.engine.runs import RunThreads
 from serving.engine.shared_bound import SharedBound
+from serving.engine.tenant_shares import LimitsFile
 from serving.engine.tracing import Tracing
 from serving.engine.upkeep import Upkeep
 from serving.engine.usage import Usage
@@ -66,6 +67,7 @@ class Worker:
         self.repository = Repository(self.live, self.residency)
         self._catalog_folder = settings.catalog_folder
         self.catalog = Catalog(settings.catalog_folder)
+        self._limits = LimitsFile(settings.catalog_folder)
         self.capture = Capture(
             settings.capture_folder, settings.capture_rate, Retention(settings.capture_mib, settings.capture_days)
         )
@@ -107,6 +109,7 @@ class Worker:
         gc.freeze()  # later collections need not look at what stays
         gc.enable()
         await asyncio.to_thread(self.capture.prepare)
+        await self._limit_tenants()
         await self.residency.prepare()
         await load_pinned(self.live, self.residency)
         ranking = self._usage.ranking()
@@ -219,6 +222,12 @@ class Worker:
             for model in change.removed:
                 self.live.offer(model, None)
             self.live.retry()
+            await self._limit_tenants()
+
+    async def _limit_tenants(self) -> None:
+        limits = await asyncio.to_thread(self._limits.look)
+        if limits is not None:
+            self.residency.room.limit_tenants(limits)
 
 
 def _tracing(settings: EngineSettings, index: int) -> Tracing | None:
