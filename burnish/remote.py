@@ -18,13 +18,14 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 class Remote:
     """A base URL with a name for people, such as ``the control API``."""
 
-    def __init__(self, name: str, base_url: str, timeout_s: float = 60.0) -> None:
-        """Keep the address; nothing is sent yet."""
+    def __init__(self, name: str, base_url: str, timeout_s: float = 60.0, api_key: str | None = None) -> None:
+        """Keep the address and the key that opens it; nothing is sent yet."""
         self.base_url = base_url.rstrip("/")
         self._name = name
         # A proxy of the environment cannot reach this machine's loopback.
         outward = urlsplit(base_url).hostname not in _LOOPBACK
-        self._http = httpx.Client(base_url=self.base_url, timeout=timeout_s, trust_env=outward)
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._http = httpx.Client(base_url=self.base_url, timeout=timeout_s, trust_env=outward, headers=headers)
 
     def close(self) -> None:
         """Close the connections."""

@@ -2,12 +2,13 @@
 
 The stack's own settings (``BURNISH_HOST``, ``BURNISH_CONTROL_PORT``, ``BURNISH_GATEWAY_PORT``) mean here what they mean
 to the stack: the environment wins over ``stack.json`` in the home folder, which wins over the defaults.
-``BURNISH_HISTORY`` is the file in which ``burnish optimize`` keeps what later searches learn from.
+``BURNISH_API_KEY`` is the key that is sent to both. ``BURNISH_HISTORY`` is the file in which ``burnish optimize`` keeps
+what later searches learn from.
 """
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from burnish.errors import InputError
@@ -18,14 +19,17 @@ DEFAULTS = {"host": "127.0.0.1", "control_port": 8080, "gateway_port": 8000}
 
 @dataclass(frozen=True)
 class Endpoints:
-    """The two addresses that a client speaks to."""
+    """The two addresses that a client speaks to, and the key that opens them."""
 
     control_url: str
     gateway_url: str
+    api_key: str | None = field(default=None, repr=False)
 
 
-def find_endpoints(control_url: str | None = None, gateway_url: str | None = None) -> Endpoints:
-    """Return the addresses: those given, or the environment's, or the stack's.
+def find_endpoints(
+    control_url: str | None = None, gateway_url: str | None = None, api_key: str | None = None
+) -> Endpoints:
+    """Return addresses and key: those given, or the environment's, or the stack's, which has no key.
 
     Raises:
         InputError: the home folder's ``stack.json`` cannot be read.
@@ -38,6 +42,7 @@ def find_endpoints(control_url: str | None = None, gateway_url: str | None = Non
         gateway_url=gateway_url
         or os.environ.get("BURNISH_GATEWAY_URL")
         or f"http://{stack['host']}:{stack['gateway_port']}",
+        api_key=api_key or os.environ.get("BURNISH_API_KEY") or None,
     )
 
 

@@ -130,12 +130,14 @@ def set_state(tenant_name: NamedTenant, body: StateBody, platform: Stack, who: O
     return _view(platform, tenant_name)
 
 
-@tenants_router.delete("/{tenant_name}", status_code=204)
-def remove_tenant(tenant_name: NamedTenant, platform: Stack, who: Operator) -> None:
+@tenants_router.delete("/{tenant_name}")
+def remove_tenant(tenant_name: NamedTenant, platform: Stack, who: Operator) -> Tenant:
     """Remove a tenant that has no models, with its keys."""
+    gone = platform.ledger.tenants.get(tenant_name)
     platform.ledger.tenants.remove(tenant_name)
     add_evidence(tenant=tenant_name)
     platform.key_ring.tell()
+    return gone
 
 
 @keys_router.post("", status_code=201)

@@ -10,6 +10,7 @@ from burnish.cli.output import json_option, write_json
 from burnish.client import Client
 from burnish.errors import RemoteUnreachable
 from burnish.route_replies import Release
+from burnish.settings import find_endpoints
 
 _generation_option = click.option(
     "--if-generation", "expected", type=click.IntRange(min=0), help="Refuse if the route has another generation by now."
@@ -62,8 +63,9 @@ def _on_ledger(client: Client, unreachable: RemoteUnreachable, step: Any, **aske
     ledger = importlib.import_module("flows.wiring").ledger(settings)
     click.echo(f"note: {unreachable}; working on the ledger itself, the mirrors follow when it is back", err=True)
     try:
-        change = importlib.import_module("registry.records.change").Change(step=step, actor="CLI", **asked)
-        route = importlib.import_module("flows.releases").change_route(ledger, settings.catalog_folder, change)
+        route = importlib.import_module("flows.on_ledger").change_route(
+            ledger, settings.catalog_folder, step, api_key=find_endpoints().api_key, **asked
+        )
     finally:
         ledger.close()
     workers = tuple(range(settings.workers))

@@ -14,6 +14,8 @@ from serving.gateway import files
 from serving.gateway.plan import Endpoint, GatewayPlan, Pool, Tls
 
 _PYTHON = (sys.executable, "-P", "-m")
+# Whence a call came is what the connection says: the audit believes no header of a client.
+_QUIET = ("--log-level", "warning", "--no-proxy-headers")
 _ADMIN_HOST = "127.0.0.1"
 # The engine finishes what it has within its own bound; only then may it be killed.
 _DRAIN_SPARE_S = 10.0
@@ -107,7 +109,7 @@ def _control(settings: StackSettings) -> Part:
     port = ("--host", settings.host, "--port", str(settings.control_port), "--timeout-graceful-shutdown", "3")
     return Part(
         name="control",
-        command=(*_PYTHON, "uvicorn", "--factory", "flows.api:create_app", *port, "--log-level", "warning"),
+        command=(*_PYTHON, "uvicorn", "--factory", "flows.api:create_app", *port, *_QUIET),
         environment=environment.common(settings),
         ports=(_port(settings, "control_port", "control API"),),
         probes=(Probe(url=f"{settings.control_url}/v1/health"),),

@@ -26,7 +26,7 @@ def test_operate_lists_no_setting_that_is_gone() -> None:
         f"{settings.model_config['env_prefix']}{name.upper()}"
         for settings in (StackSettings, EngineSettings)
         for name in settings.model_fields
-    } | {"BURNISH_CONTROL_URL", "BURNISH_GATEWAY_URL", "BURNISH_HISTORY"}
+    } | {"BURNISH_CONTROL_URL", "BURNISH_GATEWAY_URL", "BURNISH_API_KEY", "BURNISH_HISTORY"}
     assert set(re.findall(r"`(BURNISH_[A-Z_]+)`", page)) <= known
 
 

@@ -1,0 +1,101 @@
+"""Work of the command line on this machine's ledger itself, while the control API is down: known, and audited."""
+
+import getpass
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from flows import releases
+from flows.api_auth import find_key
+from flows.tenants import KeyRing
+from registry.errors import BurnishError, InputError
+from registry.ledger.ledger import Ledger
+from registry.records.audit import AuditDraft
+from registry.records.change import Change, Step
+from registry.records.release import Route
+from registry.records.tenant import DEFAULT_TENANT, Scope, qualified
+
+
+def tenant_of(ledger: Ledger, api_key: str | None) -> str:
+    """Return the tenant that a command works for: its key's, or ``default`` without one.
+
+    Raises:
+        InputError: the key does not hold.
+    """
+    if api_key is None:
+        return DEFAULT_TENANT
+    key = find_key(ledger, api_key)
+    if key is None:
+        raise InputError("BURNISH_API_KEY is no key that holds")
+    return key.tenant
+
+
+def change_route(
+    ledger: Ledger,
+    catalog_folder: Path,
+    step: Step,
+    *,
+    api_key: str | None,
+    model: str,
+    reason: str,
+    expected_generation: int | None,
+) -> Route:
+    """Change the route of a model of the caller's tenant, as the control API would.
+
+    Raises:
+        BurnishError: what the ledger refuses.
+    """
+    tenant = tenant_of(ledger, api_key)
+    with audited(ledger, tenant, step.action.value, model) as evidence:
+        change = Change(
+            model=qualified(tenant, model),
+            step=step,
+            actor=_actor(),
+            reason=reason,
+            expected_generation=expected_generation,
+        )
+        route = releases.change_route(ledger, catalog_folder, change)
+        evidence.update(generation=route.generation, champion=route.champion)
+    return route.model_copy(update={"model": model})
+
+
+def make_key(
+    ledger: Ledger, key_ring: KeyRing, tenant: str | None, scopes: tuple[str, ...], label: str
+) -> dict[str, JsonValue]:
+    """Make a key, as the control API would; its text is in what is returned."""
+    named = tenant or DEFAULT_TENANT
+    with audited(ledger, named, "add_key", named) as evidence:
+        made = key_ring.make(named, frozenset(Scope(scope) for scope in scopes), label)
+        evidence.update(key=made.key.id, scopes=[scope.value for scope in made.key.scopes], label=label)
+    shown = made.key.model_dump(mode="json", include={"id", "tenant", "scopes", "label"})
+    return {**shown, "text": made.text.get_secret_value()}
+
+
+@contextmanager
+def audited(ledger: Ledger, tenant: str, action: str, target: str) -> Iterator[dict[str, JsonValue]]:
+    """Append what is done in this context to the audit, refused or done; yield what its evidence is put into."""
+    evidence: dict[str, JsonValue] = {}
+    outcome = "done"
+    try:
+        yield evidence
+    except BurnishError as error:
+        outcome = type(error).__name__
+        raise
+    finally:
+        draft = AuditDraft(
+            tenant=tenant,
+            actor=_actor(),
+            source=socket.gethostname(),
+            action=action,
+            target=target,
+            outcome=outcome,
+            evidence=evidence,
+        )
+        ledger.audit.append(draft)
+
+
+def _actor() -> str:
+    return f"{getpass.getuser()} (CLI)"
