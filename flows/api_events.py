@@ -31,7 +31,8 @@ LONGEST_S = 600.0
 RETRY_MS = 1000
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-_SHOWN = {"schema": {"type": "string"}}
+_FIELDS = {"event": {"enum": ["progress", "end"]}, "id": {"type": "string"}, "data": {"type": "string"}}
+_SHOWN = {"schema": {"type": "object", "description": "One event; its data is the status.", "properties": _FIELDS}}
 _DESCRIBED: dict[int | str, dict[str, Any]] = {
     200: {"description": "Events `progress`, and `end` as the last.", "content": {MEDIA_TYPE: _SHOWN}},
     204: {"description": "The end was seen already; there is nothing to come back for."},
