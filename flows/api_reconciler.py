@@ -2,20 +2,22 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from flows import releases
 from flows.api_prefect import Deployments
+from flows.following import NOT_LOOKED, Following
 from registry.errors import BurnishError, TransientError
 from registry.ledger.ledger import Ledger
 from registry.records.release import OptimizationState, OptimizationStatus
-from registry.store.base import CHAMPION, ModelStore
+from registry.store.base import ModelStore
 
 INTERVAL_S = 10.0
-IN_STEP = "in step"
+WHOLE_SHARE = 0.05
+"""To look at all of the model store takes no more than this share of the time, however many models there are."""
 
 _LOST = ("FAILED", "CRASHED", "CANCELLED")
 _START_GRACE = timedelta(minutes=1)
@@ -26,7 +28,7 @@ _log = logging.getLogger(__name__)
 class Findings:
     """What one round found."""
 
-    mirrors: str = "not looked at yet"
+    mirrors: str = NOT_LOOKED
     notes: tuple[str, ...] = ()
 
 
@@ -44,9 +46,8 @@ class Reconciler:
     ) -> None:
         """Keep what is compared, and what further is done each round; nothing runs before ``start``."""
         self._ledger = ledger
-        self._store = store
+        self._following = Following(ledger, store, catalog_folder)
         self._deployments = deployments
-        self._catalog_folder = catalog_folder
         self._further = tuple(further)
         self._due = threading.Event()
         self._stopping = threading.Event()
@@ -72,22 +73,29 @@ class Reconciler:
         self._due.set()
         self._thread.join(wait_s)
 
-    def look(self) -> Findings:
-        """Do one round."""
+    def look(self, *, whole: bool = True) -> Findings:
+        """Do one round: over all of the model store, or only over what has changed in the ledger."""
         notes: list[str] = []
         try:
-            notes.extend(releases.reconcile(self._ledger, self._store, self._catalog_folder))
+            notes.extend(self._following.repair(whole=whole))
         except BurnishError as error:
+            self._following.mirrors = f"cannot be looked at: {error}"
             notes.append(str(error))
         notes.extend(self._do_further())
         notes.extend(self._settle_lost_runs())
-        return Findings(mirrors=self._mirrors(), notes=tuple(notes))
+        return Findings(mirrors=self._following.mirrors, notes=tuple(notes))
 
     def _run(self) -> None:
+        whole_due = 0.0
         while not self._stopping.is_set():
-            found = self.look()
+            began = time.monotonic()
+            whole = began >= whole_due
+            found = self.look(whole=whole)
+            if whole:
+                whole_due = began + max(INTERVAL_S, (time.monotonic() - began) / WHOLE_SHARE)
+            known = set(self.findings.notes)
             for note in found.notes:
-                if note not in self.findings.notes:
+                if note not in known:
                     _log.warning(note)
             self.findings = found
             self._due.wait(INTERVAL_S)
@@ -99,17 +107,6 @@ class Reconciler:
                 step()
             except BurnishError as error:
                 yield str(error)
-
-    def _mirrors(self) -> str:
-        try:
-            behind = [
-                route.model
-                for route in self._ledger.routes()
-                if self._store.alias(route.model, CHAMPION) != route.champion
-            ]
-        except BurnishError as error:
-            return f"cannot be looked at: {error}"
-        return f"behind for {', '.join(behind)}" if behind else IN_STEP
 
     def _settle_lost_runs(self) -> Iterator[str]:
         """Close optimizations whose flow run ended without saying so, such as after a kill -9."""

@@ -1,9 +1,8 @@
 """Releases: the ledger decides, the catalog follows at once, the mirrors follow when they can."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from registry.errors import InputError, RegistryError, TransientError
+from registry.errors import InputError
 from registry.file_lock import file_lock
 from registry.ledger.ledger import Ledger
 from registry.records.change import Change
@@ -55,56 +54,6 @@ def mirror(ledger: Ledger, store: ModelStore, model: str) -> bool:
         return False
     store.set_alias(model, CHAMPION, route.champion)
     return True
-
-
-def reconcile(ledger: Ledger, store: ModelStore, catalog_folder: Path) -> tuple[str, ...]:
-    """Make catalog and mirrors say what the ledger says, and admit versions that a dead process left registered.
-
-    Returns:
-        One sentence for each thing that was repaired, could not be, or waits for a release.
-
-    Raises:
-        TransientError: the ledger cannot be reached.
-    """
-    notes = [
-        f"{model}: the catalog was behind the ledger and was written again"
-        for model in ledger.models()
-        if publish(ledger, catalog_folder, model)
-    ]
-    try:
-        notes.extend(_follow_store(ledger, store, catalog_folder))
-    except TransientError as error:
-        notes.append(f"the model store cannot be looked at, its aliases follow later: {error}")
-    notes.extend(_unreleased(ledger))
-    return tuple(notes)
-
-
-def _follow_store(ledger: Ledger, store: ModelStore, catalog_folder: Path) -> Iterator[str]:
-    for model in store.models():
-        admitted = {served.version for served in ledger.served(model)}
-        missing = [version for version in store.versions(model) if version.version not in admitted]
-        for version in missing:
-            ledger.admit(model, version.served)
-            yield f"{model}: version {version.version} was registered but not admitted; it is now"
-        if missing:
-            publish(ledger, catalog_folder, model)
-    for route in ledger.routes():
-        try:
-            if mirror(ledger, store, route.model):
-                yield f"{route.model}: the alias {CHAMPION} was behind the ledger and was set to the live version"
-        except RegistryError as error:
-            yield f"{route.model}: the alias {CHAMPION} cannot follow the ledger: {error}"
-
-
-def _unreleased(ledger: Ledger) -> Iterator[str]:
-    """Name each version that is newer than every version that was ever live."""
-    for model in ledger.models():
-        route = ledger.route(model)
-        newest = max((event.champion for event in ledger.history(model)), default=0)
-        live = f"live: version {route.champion}" if route else "nothing is live"
-        for served in ledger.served(model):
-            if served.version > newest:
-                yield f"{model}: version {served.version} is registered but was never released ({live})"
 
 
 def _entry(ledger: Ledger, model: str) -> CatalogEntry:

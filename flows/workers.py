@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from registry.records.tenant import Counters, QualifiedName
 
-_PAUSE_S = 0.05
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.1
 _AT_ONCE = 16
 _MAX_METRICS_BYTES = 32 * 2**20
 
@@ -52,13 +52,15 @@ class Workers:
         deadline = time.monotonic() + self._wait_s
         waited_for = set(range(len(self._door_urls)))
         acknowledged: set[int] = set()
+        pause = _FIRST_PAUSE_S
         while waited_for:
             served = {worker: self._generation(worker, model) for worker in waited_for}
             acknowledged |= {worker for worker, found in served.items() if found is not None and found >= generation}
             waited_for = {worker for worker, found in served.items() if found is not None and found < generation}
             if not waited_for or time.monotonic() >= deadline:
                 break
-            time.sleep(_PAUSE_S)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
         pending = set(range(len(self._door_urls))) - acknowledged
         return Acknowledgement(tuple(sorted(acknowledged)), tuple(sorted(pending)))
 

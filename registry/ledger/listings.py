@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from registry.ledger import routes
 from registry.ledger.database import Database
-from registry.ledger.tables import DRIFT_REPORTS, OPTIMIZATIONS, SERVED_VERSIONS
+from registry.ledger.tables import DRIFT_REPORTS, OPTIMIZATIONS, RELEASE_EVENTS, ROUTES, SERVED_VERSIONS
 from registry.records.observation import DriftReport
 from registry.records.release import OptimizationStatus, ReleaseEvent, Route
 from registry.records.tenant import DEFAULT_TENANT, qualified
@@ -22,6 +22,14 @@ class ListedModel:
     name: str
     route: Route | None
     versions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What is other whenever anything of a model that the engine must know is other; generation 0: nothing is live."""
+
+    generation: int
+    versions: int
 
 
 class Listings:
@@ -61,6 +69,37 @@ class Listings:
         with self._database.read() as connection:
             found = _listed(connection, (name,))[0]
         return found if found.versions else None
+
+    def marks(self) -> dict[str, Mark]:
+        """Return the mark of every model."""
+        versions = (
+            sa.select(SERVED_VERSIONS.c.model, sa.func.count().label("versions"))
+            .group_by(SERVED_VERSIONS.c.model)
+            .subquery()
+        )
+        query = sa.select(versions.c.model, ROUTES.c.generation, versions.c.versions).outerjoin_from(
+            versions, ROUTES, versions.c.model == ROUTES.c.model
+        )
+        with self._database.read() as connection:
+            return {model: Mark(generation or 0, count) for model, generation, count in connection.execute(query)}
+
+    def unreleased(self, limit: int) -> tuple[tuple[str, int, int | None], ...]:
+        """Return versions newer than every version of their model that was ever live, each with the live one."""
+        events = RELEASE_EVENTS.c
+        newest = (
+            sa.select(events.model, sa.func.max(events.champion).label("version")).group_by(events.model).subquery()
+        )
+        admitted = SERVED_VERSIONS.c
+        query = (
+            sa.select(admitted.model, admitted.version, ROUTES.c.champion)
+            .outerjoin_from(SERVED_VERSIONS, newest, admitted.model == newest.c.model)
+            .outerjoin(ROUTES, admitted.model == ROUTES.c.model)
+            .where(admitted.version > sa.func.coalesce(newest.c.version, 0))
+            .order_by(admitted.model, admitted.version)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return tuple((model, version, live) for model, version, live in connection.execute(query))
 
     def count(self) -> int:
         """Return how many models there are."""

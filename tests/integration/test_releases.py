@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from flows import releases
+from flows.following import Following
 from registry.errors import InputError, ModelNotFound, TransientError, VersionConflict
 from registry.ledger.ledger import Ledger
 from registry.records.change import Promote, RollBack
 from registry.records.release import CatalogEntry
-from registry.store.base import CHAMPION
+from registry.store.base import CHAMPION, ModelStore
 from registry.store.location import ArtifactLocation
 from registry.store.memory import MemoryStore
 from registry.store.mlflow import MlflowStore
@@ -64,6 +65,10 @@ def assert_agree(ledger: Ledger, catalog: Path) -> None:
         route.split,
         ledger.served("digits"),
     )
+
+
+def repaired(ledger: Ledger, store: ModelStore, catalog: Path) -> tuple[str, ...]:
+    return tuple(Following(ledger, store, catalog).repair())
 
 
 def test_promotions_and_rollbacks_reach_the_catalog(ledger: Ledger, catalog: Path) -> None:
@@ -161,7 +166,7 @@ def test_a_process_killed_while_it_releases_leaves_what_reconcile_repairs(
     wait_for(lambda: len(ledger.history("digits")) > 5, "some promotions", 60)
     os.kill(process.pid or 0, signal.SIGKILL)
     process.join(60)
-    releases.reconcile(ledger, MemoryStore(), catalog)
+    repaired(ledger, MemoryStore(), catalog)
     assert_agree(ledger, catalog)
     generations = [event.generation for event in ledger.history("digits")]
     assert generations == list(range(1, len(generations) + 1))
@@ -174,7 +179,7 @@ def test_reconcile_repairs_catalog_and_mirrors_from_the_ledger(small_ledger: Led
     for each in ("one", "two"):
         small_ledger.admit("digits", store.register(draft("digits", each)).served)
     small_ledger.change_route(change(Promote(version=1), reason="the process died before the catalog"))
-    assert releases.reconcile(small_ledger, store, catalog) == (
+    assert repaired(small_ledger, store, catalog) == (
         "digits: the catalog was behind the ledger and was written again",
         "digits: the alias champion was behind the ledger and was set to the live version",
         "digits: version 2 is registered but was never released (live: version 1)",
@@ -185,15 +190,15 @@ def test_reconcile_repairs_catalog_and_mirrors_from_the_ledger(small_ledger: Led
     releases.change_route(small_ledger, catalog, change(Promote(version=2)))
     (catalog / "digits.json").write_text("{ half of a fi")
     store.set_alias("digits", CHAMPION, None)
-    assert len(releases.reconcile(small_ledger, store, catalog)) == 2
-    assert releases.reconcile(small_ledger, store, catalog) == ()
+    assert len(repaired(small_ledger, store, catalog)) == 2
+    assert repaired(small_ledger, store, catalog) == ()
     assert_agree(small_ledger, catalog)
 
 
 def test_reconcile_admits_what_a_dead_process_left_registered(small_ledger: Ledger, catalog: Path) -> None:
     store = MemoryStore()
     version = store.register(draft("digits", "one"))
-    assert releases.reconcile(small_ledger, store, catalog) == (
+    assert repaired(small_ledger, store, catalog) == (
         "digits: version 1 was registered but not admitted; it is now",
         "digits: version 1 is registered but was never released (nothing is live)",
     )
@@ -204,7 +209,7 @@ def test_reconcile_admits_what_a_dead_process_left_registered(small_ledger: Ledg
 def test_reconcile_says_when_an_alias_cannot_follow(small_ledger: Ledger, catalog: Path) -> None:
     small_ledger.admit("digits", served(1))
     small_ledger.change_route(change(Promote(version=1)))
-    notes = releases.reconcile(small_ledger, MemoryStore(), catalog)
+    notes = repaired(small_ledger, MemoryStore(), catalog)
     assert notes[-1].startswith("digits: the alias champion cannot follow the ledger: there is no version 1")
 
 
@@ -219,7 +224,7 @@ def test_releases_work_while_mlflow_is_down(small_ledger: Ledger, catalog: Path,
     with pytest.raises(TransientError):
         releases.mirror(small_ledger, store, "digits")
     (catalog / "digits.json").unlink()
-    notes = releases.reconcile(small_ledger, store, catalog)
+    notes = repaired(small_ledger, store, catalog)
     assert [note.split(":")[0] for note in notes] == [
         "digits",
         "the model store cannot be looked at, its aliases follow later",

@@ -1,0 +1,121 @@
+"""What follows the ledger: catalog files and the model store's aliases, repaired wherever they say something else.
+
+What was found in step is remembered by the marks of ledger and file, so that a round costs what has changed.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from flows.releases import mirror, publish
+from registry.errors import RegistryError, TransientError
+from registry.ledger.ledger import Ledger
+from registry.store.base import CHAMPION, ModelStore
+from serving.engine.catalog import SUFFIX
+
+IN_STEP = "in step"
+NOT_LOOKED = "not looked at yet"
+
+_NAMED = 100
+"""So many models are named at most where something is said of each."""
+
+_Stamp = tuple[int, int, int]
+
+
+class Following:
+    """Catalog and mirrors of one ledger."""
+
+    def __init__(self, ledger: Ledger, store: ModelStore, catalog_folder: Path) -> None:
+        """Know of nothing that it is in step."""
+        self._ledger = ledger
+        self._store = store
+        self._folder = catalog_folder
+        self._published: dict[str, tuple[object, _Stamp | None]] = {}
+        self._mirrored: dict[str, int] = {}
+        self.mirrors = NOT_LOOKED
+
+    def repair(self, *, whole: bool = True) -> Iterator[str]:
+        """Make catalog and mirrors say what the ledger says.
+
+        Args:
+            whole: look at all of the model store, and admit versions that a dead process left registered; otherwise
+                only at what has changed in the ledger since.
+
+        Yields:
+            One sentence for each thing that was repaired, could not be, or waits for a release.
+
+        Raises:
+            TransientError: the ledger cannot be reached.
+        """
+        yield from self._publish()
+        try:
+            if whole:
+                yield from self._admit()
+            yield from self._mirror(whole=whole)
+        except TransientError as error:
+            self.mirrors = f"cannot be looked at: {error}"
+            yield f"the model store cannot be looked at, its aliases follow later: {error}"
+        yield from self._unreleased()
+
+    def _publish(self) -> Iterator[str]:
+        stamps = _stamps(self._folder)
+        for model, mark in self._ledger.listings.marks().items():
+            if self._published.get(model) == (mark, stamps.get(model)):
+                continue
+            if publish(self._ledger, self._folder, model):
+                yield f"{model}: the catalog was behind the ledger and was written again"
+            self._published[model] = (mark, _stamp(self._folder / f"{model}{SUFFIX}"))
+
+    def _admit(self) -> Iterator[str]:
+        for model in self._store.models():
+            admitted = {served.version for served in self._ledger.served(model)}
+            missing = [version for version in self._store.versions(model) if version.version not in admitted]
+            for version in missing:
+                self._ledger.admit(model, version.served)
+                yield f"{model}: version {version.version} was registered but not admitted; it is now"
+            if missing:
+                publish(self._ledger, self._folder, model)
+
+    def _mirror(self, *, whole: bool) -> Iterator[str]:
+        behind = []
+        for model, mark in self._ledger.listings.marks().items():
+            if not mark.generation or (not whole and self._mirrored.get(model) == mark.generation):
+                continue
+            try:
+                if mirror(self._ledger, self._store, model):
+                    yield f"{model}: the alias {CHAMPION} was behind the ledger and was set to the live version"
+                self._mirrored[model] = mark.generation
+            except RegistryError as error:
+                behind.append(model)
+                yield f"{model}: the alias {CHAMPION} cannot follow the ledger: {error}"
+        self.mirrors = f"behind for {', '.join(behind[:_NAMED])}" if behind else IN_STEP
+
+    def _unreleased(self) -> Iterator[str]:
+        """Name each version that is newer than every version that was ever live."""
+        waiting = self._ledger.listings.unreleased(_NAMED + 1)
+        for model, version, champion in waiting[:_NAMED]:
+            live = f"live: version {champion}" if champion else "nothing is live"
+            yield f"{model}: version {version} is registered but was never released ({live})"
+        if len(waiting) > _NAMED:
+            yield "more versions are registered but were never released"
+
+
+def _stamps(folder: Path) -> dict[str, _Stamp]:
+    """What tells whether a file is the one that was looked at, by model."""
+    try:
+        with os.scandir(folder) as files:
+            return {
+                file.name.removesuffix(SUFFIX): (stat.st_ctime_ns, stat.st_size, stat.st_ino)
+                for file in files
+                if file.name.endswith(SUFFIX) and (stat := file.stat())
+            }
+    except FileNotFoundError:
+        return {}
+
+
+def _stamp(file: Path) -> _Stamp | None:
+    try:
+        stat = file.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ctime_ns, stat.st_size, stat.st_ino

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+
+from flows import following
+from flows.following import IN_STEP, Following
+from registry.records.change import Promote
+from registry.store.base import CHAMPION
+from tests.drafts import change
+from tests.unit.flows.api_stack import FakeStack, fake_stack
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> FakeStack:
+    made = fake_stack(tmp_path)
+    for model in ("digits", "iris"):
+        made.register(model)
+        made.platform.ledger.change_route(change(Promote(version=1), model=model))
+    return made
+
+
+def follow(stack: FakeStack) -> Following:
+    return Following(stack.platform.ledger, stack.store, stack.platform.settings.catalog_folder)
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Collects the models whose catalog file is compared with the ledger."""
+    asked: list[str] = []
+    real = following.publish
+    monkeypatch.setattr(following, "publish", lambda *given: asked.append(given[2]) or real(*given))
+    return asked
+
+
+def test_a_round_looks_closer_only_at_what_has_changed(stack: FakeStack, published: list[str]) -> None:
+    followed, folder = follow(stack), stack.platform.settings.catalog_folder
+    assert len(list(followed.repair())) == 4
+    assert (sorted(published), followed.mirrors) == (["digits", "iris"], IN_STEP)
+    published.clear()
+    assert list(followed.repair(whole=False)) == []
+    assert published == []
+    (folder / "iris.json").write_text("{ half of a fi")
+    stack.register("digits")
+    notes = list(followed.repair(whole=False))
+    assert sorted(published) == ["digits", "iris"]
+    assert [note.split(":")[0] for note in notes] == ["digits", "iris", "digits"]
+    (folder / "digits.json").unlink()
+    assert next(followed.repair(whole=False)) == "digits: the catalog was behind the ledger and was written again"
+
+
+def test_aliases_that_others_moved_are_repaired_by_a_whole_round_and_changed_routes_by_any(stack: FakeStack) -> None:
+    followed = follow(stack)
+    list(followed.repair())
+    stack.store.set_alias("iris", CHAMPION, None)
+    stack.register("digits")
+    stack.platform.ledger.change_route(change(Promote(version=2)))
+    list(followed.repair(whole=False))
+    assert (stack.store.alias("digits", CHAMPION), stack.store.alias("iris", CHAMPION)) == (2, None)
+    list(followed.repair())
+    assert stack.store.alias("iris", CHAMPION) == 1
+
+
+def test_what_waits_for_a_release_is_named_up_to_a_bound(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "_NAMED", 1)
+    followed = follow(stack)
+    stack.register("digits")
+    assert list(followed.repair())[-1].startswith(
+        "digits: version 2 is registered but was never released (live: version 1"
+    )
+    stack.register("new")
+    assert list(followed.repair())[-1] == "more versions are registered but were never released"
