@@ -15,10 +15,10 @@ import httpx
 import psycopg
 import pytest
 
+from benchmarks.control import postgres
 from tests.integration.processes import end_tree, free_ports, wait_for
 
 BIN = Path(sys.executable).parent
-POSTGRES_BIN = next((path.parent for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))), None)
 
 
 @dataclass(frozen=True)
@@ -103,38 +103,10 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The URL of a Postgres server's own database; skips where Postgres is not installed."""
-    if POSTGRES_BIN is None:
+    if postgres.BIN is None:
         pytest.skip("needs the Debian package postgresql")
-    # Not below pytest's own temporary folder: every run of pytest closes that to other users again.
-    folder = Path(tempfile.mkdtemp(prefix="burnish-postgres-"))
-    prefix: list[str] = []
-    if os.geteuid() == 0:  # Postgres refuses to run as root
-        shutil.chown(folder, "postgres")
-        prefix = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]
-    data = str(folder / "data")
-    initdb = [*prefix, str(POSTGRES_BIN / "initdb"), "-D", data, "-U", "burnish", "--auth=trust", "--no-sync"]
-    subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=folder, timeout=60)
-    (port,) = free_ports(1)
-    options = ["-h", "127.0.0.1", "-p", str(port), "-c", "unix_socket_directories=", "-c", "fsync=off"]
-    server = [*prefix, str(POSTGRES_BIN / "postgres"), "-D", data, *options]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(server, stdout=log, stderr=log, cwd=folder)
-    try:
-        wait_for(lambda: process.poll() is not None or _accepts(port), "Postgres", 60)
-        assert process.poll() is None, (folder / "log").read_text()
-        yield f"postgresql+psycopg://burnish@127.0.0.1:{port}/postgres"
-    finally:
-        process.send_signal(signal.SIGINT)  # a fast shutdown: SIGTERM would wait for open connections
-        process.wait(30)
-        shutil.rmtree(folder)
-
-
-def _accepts(port: int) -> bool:
-    try:
-        psycopg.connect(host="127.0.0.1", port=port, user="burnish", dbname="postgres").close()
-    except psycopg.OperationalError:
-        return False
-    return True
+    with postgres.running(*free_ports(1), "fsync=off") as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

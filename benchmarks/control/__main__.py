@@ -1,0 +1,106 @@
+"""``make bench-control``: how long do a list, a search and a promotion take among ten thousand models?"""
+
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from benchmarks.control import platform, postgres
+from benchmarks.control.calls import Timings, measure
+from benchmarks.density.engine import running as engine
+from benchmarks.goals import Goal, report
+from flows.settings import StackSettings
+
+RESULT_FILE = "control.json"
+GOAL_MS = 100.0
+RESIDENT_MIB = 512
+
+
+class Size(NamedTuple):
+    """How much is measured."""
+
+    tenants: int
+    models: int
+    calls: int
+    """Of each kind."""
+
+
+FULL, SHORT = Size(tenants=50, models=10_000, calls=500), Size(tenants=2, models=40, calls=10)
+
+
+@click.command()
+@click.option("--short", is_flag=True, help="Few models and calls: that all of it works, not how quick it is.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("build/bench"), help="Folder to write.")
+def main(short: bool, out: Path) -> None:
+    """Measure on SQLite and on Postgres; exit code 1: a goal is missed."""
+    size = SHORT if short else FULL
+    goals, figures = [], {}
+    for database in ("sqlite", "postgres"):
+        home = (out / "control" / database).absolute()
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
+        click.echo(f"{datetime.now(UTC):%H:%M:%S} {size.models} models on {database}")
+        with _ledger(database, home) as url:
+            found = _measure(home, url, size)
+        figures[database] = {name: timings.figures() for name, timings in found.items()}
+        goals += [_goal(database, name, timings, size) for name, timings in found.items()]
+    sys.exit(report(goals, out / RESULT_FILE, {"size": size._asdict(), **figures}))
+
+
+def _measure(home: Path, ledger_url: str, size: Size) -> dict[str, Timings]:
+    models = platform.names(size.tenants, size.models)
+    keys = platform.fill(StackSettings(home=home, ledger_url=ledger_url), models)
+    with engine(home, RESIDENT_MIB) as worker:
+        control, mlflow, prefect = _free_ports(3)
+        settings = StackSettings(
+            home=home,
+            ledger_url=ledger_url,
+            workers=1,
+            door_port=worker.port,
+            control_port=control,
+            mlflow_port=mlflow,
+            prefect_port=prefect,
+        )
+        with platform.running(settings):
+            return measure(settings, models, keys, size.calls)
+
+
+def _goal(database: str, name: str, timings: Timings, size: Size) -> Goal:
+    figures: dict[str, Any] = timings.figures()
+    return Goal(
+        name=f"{name} on {database}, p99",
+        measured=figures["p99_ms"],
+        relation="at most",
+        goal=GOAL_MS,
+        unit="ms",
+        detail=f"median {figures['p50_ms']:.1f} ms, {figures['calls']} calls, {size.models} models",
+    )
+
+
+@contextmanager
+def _ledger(database: str, home: Path) -> Iterator[str]:
+    if database == "sqlite":
+        yield f"sqlite:///{home / 'ledger.db'}"
+    else:
+        with postgres.running(*_free_ports(1)) as url:
+            yield url
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    found = [int(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return found
+
+
+if __name__ == "__main__":
+    main()
