@@ -1,4 +1,4 @@
-"""The environment of the command that the benchmark runs."""
+"""The environments of the commands that benchmarks run."""
 
 import os
 from pathlib import Path
@@ -9,3 +9,9 @@ def without_history(folder: Path) -> dict[str, str]:
     history = folder / "history.jsonl"
     history.unlink(missing_ok=True)
     return {**os.environ, "BURNISH_HISTORY": str(history.absolute())}
+
+
+def of_stack(home: Path) -> dict[str, str]:
+    """Return this process's environment with the stack of a folder and no other."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("BURNISH_")}
+    return {**inherited, "BURNISH_HOME": str(home)}

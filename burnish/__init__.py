@@ -8,12 +8,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from burnish.async_client import AsyncClient
     from burnish.client import Client
     from burnish.errors import BurnishError, InputError, RemoteError, RemoteUnreachable
     from burnish.export import push
     from burnish.replies import Optimization, Prediction
 
 __all__ = [
+    "AsyncClient",
     "BurnishError",
     "Client",
     "InputError",
@@ -25,6 +27,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncClient": "burnish.async_client",
     "BurnishError": "burnish.errors",
     "Client": "burnish.client",
     "InputError": "burnish.errors",

@@ -3,7 +3,6 @@
 import importlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,26 +23,34 @@ from burnish.replies import (
     Version,
     Versions,
 )
-from burnish.route_replies import Policy, Release
+from burnish.route_calls import RouteCalls
 from burnish.settings import find_endpoints
 
 UPLOAD_TIMEOUT_S = 600.0
 _POLL_S = 1.0
 
 
-class Client:
+class Client(RouteCalls):
     """A stack, found by ``BURNISH_CONTROL_URL`` and ``BURNISH_GATEWAY_URL`` or in ``BURNISH_HOME``."""
 
-    def __init__(self, control_url: str | None = None, gateway_url: str | None = None) -> None:
+    def __init__(
+        self, control_url: str | None = None, gateway_url: str | None = None, *, api_key: str | None = None
+    ) -> None:
         """Find the addresses; nothing is sent yet.
+
+        Args:
+            control_url: the control API's base URL.
+            gateway_url: the gateway's base URL.
+            api_key: a tenant's key; none: that of ``BURNISH_API_KEY``, if there is one.
 
         Raises:
             InputError: the stack's file cannot be read.
         """
-        endpoints = find_endpoints(control_url, gateway_url)
-        self._control = Remote("the control API", endpoints.control_url)
-        self._uploads = Remote("the control API", endpoints.control_url, timeout_s=UPLOAD_TIMEOUT_S)
-        self._gateway = Remote("the gateway", endpoints.gateway_url)
+        found = find_endpoints(control_url, gateway_url, api_key)
+        key = found.api_key
+        self._control = Remote("the control API", found.control_url, api_key=key)
+        self._uploads = Remote("the control API", found.control_url, timeout_s=UPLOAD_TIMEOUT_S, api_key=key)
+        self._gateway = Remote("the gateway", found.gateway_url, api_key=key)
 
     @property
     def control_url(self) -> str:
@@ -116,6 +123,15 @@ class Client:
         found = self._list("/v1/optimizations", "optimizations", {"model": model})
         return tuple(Optimization.read({"status": status}, self.control_url) for status in found)
 
+    def cancel(self, optimization_id: str) -> Optimization:
+        """Stop an optimization; the best that its search has found until then is kept as an artifact.
+
+        Raises:
+            RemoteError: it has ended already (status 409), or the control API failed.
+        """
+        found = self._control.post(f"/v1/optimizations/{quote(optimization_id, safe='')}/cancel", {})
+        return Optimization.read(found, self.control_url)
+
     def candidates(self, optimization_id: str) -> tuple[Candidate, ...]:
         """Return the candidates of an optimization that has a result."""
         found = self._control.get(f"/v1/optimizations/{quote(optimization_id, safe='')}/result")
@@ -168,45 +184,6 @@ class Client:
             registry_unavailable=found["registry_unavailable"],
         )
 
-    def promote(self, model: str, version: int, *, expected_generation: int | None = None, reason: str = "") -> Release:
-        """Make a version the champion.
-
-        Raises:
-            RemoteError: there is no such version (status 404), or the route's generation is another (409).
-        """
-        body = {"version": version, "expected_generation": expected_generation, "reason": reason}
-        return Release.read(self._control.post(f"/v1/models/{quote(model, safe='')}/promote", body))
-
-    def rollback(self, model: str, *, expected_generation: int | None = None, reason: str = "") -> Release:
-        """Return a model to the champion before the current one.
-
-        Raises:
-            RemoteError: nothing to go back to (status 404), or the route's generation is another (409).
-        """
-        body = {"expected_generation": expected_generation, "reason": reason}
-        return Release.read(self._control.post(f"/v1/models/{quote(model, safe='')}/rollback", body))
-
-    def policy(self, model: str) -> tuple[int, Policy]:
-        """Return the route's generation (0: nothing is live) and how the model is served."""
-        found = self._control.get(f"/v1/models/{quote(model, safe='')}/policy")
-        return found["generation"], Policy(**found["policy"])
-
-    def set_policy(
-        self, model: str, policy: Policy, *, expected_generation: int | None = None, reason: str = ""
-    ) -> Release:
-        """Serve a live model by another policy."""
-        body = {"policy": asdict(policy), "expected_generation": expected_generation, "reason": reason}
-        return Release.read(self._control.put(f"/v1/models/{quote(model, safe='')}/policy", body))
-
-    def set_shadow(self, model: str, version: int, percent: float = 100, *, reason: str = "") -> Release:
-        """Let a version that is not live compute a share of the requests after they were answered."""
-        body = {"shadow": {"version": version, "percent": percent}, "reason": reason}
-        return Release.read(self._control.put(f"/v1/models/{quote(model, safe='')}/shadow", body))
-
-    def end_shadow(self, model: str, *, reason: str = "") -> Release:
-        """Let no version shadow a model any more."""
-        return Release.read(self._control.delete(f"/v1/models/{quote(model, safe='')}/shadow", {"reason": reason}))
-
     def predict(self, model: str, inputs: Mapping[str, Any], version: int | None = None) -> Prediction:
         """Ask a model: NumPy arrays by input name, or nested lists, which take the model's datatypes.
 
@@ -219,7 +196,7 @@ class Client:
         arrays = {name: tensors.to_numpy(value) for name, value in inputs.items()}
         if not all(hasattr(array, "dtype") for array in arrays.values()):
             arrays = tensors.cast_lists(arrays, self._gateway.get(path))
-        found = self._gateway.post(f"{path}/infer", {"inputs": tensors.encode_inputs(arrays)})
+        found = self._gateway.ask(f"{path}/infer", {"inputs": tensors.encode_inputs(arrays)})
         return Prediction(
             outputs=tensors.decode_outputs(found["outputs"]),
             model=found["model_name"],

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import httpx
 
@@ -38,20 +39,21 @@ class Remote:
             InputError: the remote side says that the call must change.
             RemoteError: it refuses or fails.
         """
-        request = self._http.build_request("GET", path, params=dict(params or {}))
-        for pause in _PAUSES_S:
-            try:
-                response = self._http.send(request)
-            except httpx.TransportError:
-                time.sleep(pause)
-                continue
-            if response.status_code not in _PASSING:
-                return self._json(response)
-            time.sleep(pause)
-        return self._json(self._send(request))
+        return self._again(self._http.build_request("GET", path, params=dict(params or {})))
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:  # noqa: ANN401
-        """Send JSON and return the JSON answered; only a connection that was refused is tried again.
+        """Send JSON and return the JSON answered; tried again as ``get`` is, for its key lets it be done once only.
+
+        Raises:
+            InputError: the remote side says that the call must change, or JSON has no such value.
+            RemoteError: it refuses or fails.
+        """
+        request = self._with_json("POST", path, body)
+        request.headers["Idempotency-Key"] = uuid4().hex
+        return self._again(request)
+
+    def ask(self, path: str, body: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        """Send JSON to what knows no keys and return the JSON answered; only a refused connection is tried again.
 
         Raises:
             InputError: the remote side says that the call must change, or JSON has no such value.
@@ -82,6 +84,18 @@ class Remote:
             return self._http.build_request(method, path, json=dict(body))
         except ValueError as error:
             raise InputError(f"{self._name} cannot be sent NaN or an infinity, which JSON has not: {error}") from error
+
+    def _again(self, request: httpx.Request) -> Any:  # noqa: ANN401
+        for pause in _PAUSES_S:
+            try:
+                response = self._http.send(request)
+            except httpx.TransportError:
+                time.sleep(pause)
+                continue
+            if not _passes(response):
+                return self._json(response)
+            time.sleep(pause)
+        return self._json(self._send(request))
 
     def _change(self, request: httpx.Request) -> Any:  # noqa: ANN401
         for pause in _PAUSES_S:
@@ -122,6 +136,11 @@ class Remote:
         if status in _CALLER_MUST_CHANGE:
             raise InputError(detail)
         raise RemoteError(f"{self._name} answered {status}: {detail}", status=status)
+
+
+def _passes(response: httpx.Response) -> bool:
+    """True if the same request may be answered otherwise in a moment; 409 then is its first try, still under way."""
+    return response.status_code in _PASSING or (response.status_code == 409 and "retry-after" in response.headers)
 
 
 def _detail(response: httpx.Response) -> str:

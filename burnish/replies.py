@@ -68,7 +68,7 @@ class Optimization:
     @property
     def finished(self) -> bool:
         """True when nothing more will change."""
-        return self.state not in ("queued", "running")
+        return self.state not in ("queued", "running", "cancelling")
 
     @property
     def released(self) -> bool:

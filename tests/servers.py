@@ -1,11 +1,7 @@
 """Real servers, one of each a test run, on free loopback ports: S3, MLflow, Postgres; and databases to use up."""
 
-import os
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

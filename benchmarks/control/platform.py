@@ -1,6 +1,5 @@
 """A platform with thousands of models: ledger and catalog filled, the control API as a process."""
 
-import os
 import subprocess
 import sys
 import time
@@ -14,12 +13,14 @@ import psutil
 import sqlalchemy as sa
 
 from benchmarks.density.nets import publish, small_nets
-from flows.settings import StackSettings
+from benchmarks.settings import of_stack
+from flows import wiring
+from flows.settings import StackSettings, keep_settings
 from registry.ledger.ledger import Ledger
 from registry.ledger.tables import RELEASE_EVENTS, ROUTES, SERVED_VERSIONS
 from registry.records.model import ServedVersion
 from registry.records.release import CatalogEntry, TrafficSplit
-from registry.records.tenant import qualified
+from registry.records.tenant import Quotas, Scope, qualified
 from serving.engine.catalog import read_entry, write_entry
 
 VERSIONS = (1, 2)
@@ -39,18 +40,30 @@ def names(tenants: int, models: int) -> dict[str, list[str]]:
     }
 
 
-def fill(settings: StackSettings, models: dict[str, list[str]]) -> None:
-    """Register two versions of every model and promote the first, in ledger and catalog; all share one small net."""
+def fill(settings: StackSettings, models: dict[str, list[str]]) -> dict[str, str]:
+    """Register two versions of every model and promote the first, in ledger and catalog; all share one small net.
+
+    Returns:
+        A key of each tenant.
+    """
     served = _versions(settings.home)
     every = [qualified(tenant, model) for tenant, own in models.items() for model in own]
     ledger = Ledger(settings.ledger_database)
     ledger.migrate()
+    keys = {tenant: _key(settings, ledger, tenant) for tenant in models}
     ledger.close()
     _write_rows(settings.ledger_database, every, served)
     split = TrafficSplit(weights={VERSIONS[0]: 100})
     entries = (CatalogEntry(model=name, generation=1, split=split, versions=served) for name in every)
     with ThreadPoolExecutor(_WRITERS) as writers:
         list(writers.map(lambda entry: write_entry(settings.catalog_folder, entry), entries))
+    return keys
+
+
+def _key(settings: StackSettings, ledger: Ledger, tenant: str) -> str:
+    ledger.tenants.add(tenant, Quotas())
+    made = wiring.key_ring(settings, ledger).make(tenant, [Scope.DEPLOY], "benchmark")
+    return made.text.get_secret_value()
 
 
 def _versions(home: Path) -> tuple[ServedVersion, ...]:
@@ -82,13 +95,11 @@ def _write_rows(url: str, every: list[str], served: tuple[ServedVersion, ...]) -
 @contextmanager
 def running(settings: StackSettings) -> Iterator[None]:
     """Run the control API, and stop it."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("BURNISH_")}
-    named = settings.model_dump(mode="json", exclude_defaults=True)
-    own = {f"BURNISH_{name.upper()}": str(value) for name, value in named.items()}
+    keep_settings(settings)
     command = [sys.executable, "-P", "-m", "uvicorn", "--factory", "flows.api:create_app", "--log-level", "warning"]
     port = ["--host", settings.host, "--port", str(settings.control_port)]
     with (settings.home / "control.log").open("wb") as log:
-        process = subprocess.Popen([*command, *port], env=inherited | own, stdout=log, stderr=log)
+        process = subprocess.Popen([*command, *port], env=of_stack(settings.home), stdout=log, stderr=log)
     try:
         _await(process, f"{settings.control_url}/v1/health", settings.home / "control.log")
         yield

@@ -37,6 +37,7 @@ COMMANDS = {
     "rollback": Entry("burnish.cli.release:rollback", "Return a model to its previous champion."),
     "policy": Entry("burnish.cli.serving:policy", "Say or change how a model is served."),
     "shadow": Entry("burnish.cli.serving:shadow", "Let a version compute answered requests again, or end it."),
+    "traffic": Entry("burnish.cli.serving:traffic", "Say or change which versions answer which share of the requests."),
     "monitor": Entry("burnish.cli.watch:monitor", "Make a drift report of a model now."),
     "retrain": Entry("burnish.cli.watch:retrain", "Retrain a model now."),
     "build": Entry("burnish.cli.build:build", "Build the Bento of a version."),

@@ -63,10 +63,19 @@ def push(  # noqa: PLR0913 - one parameter an option
 @click.command()
 @click.argument("identifier", required=False)
 @click.option("--model", help="Only those of one model.")
+@click.option("--watch", is_flag=True, help="Follow the one with this IDENTIFIER until it ends.")
+@click.option("--cancel", is_flag=True, help="Stop the one with this IDENTIFIER; its best until then is kept.")
 @json_option
-def optimizations(identifier: str | None, model: str | None, as_json: bool) -> None:
+def optimizations(identifier: str | None, model: str | None, watch: bool, cancel: bool, as_json: bool) -> None:
     """List optimizations, newest first; or show the one with an IDENTIFIER."""
+    if identifier is None and (watch or cancel):
+        raise click.UsageError("name the optimization to watch or to cancel")
     with Client() as client:
+        if identifier is not None and cancel:
+            client.cancel(identifier)
+        if identifier is not None and watch:
+            with _progress(quiet=as_json) as on_update:
+                client.wait(identifier, on_update)
         if identifier is None:
             found = client.optimizations(model)
             candidates: tuple[Candidate, ...] = ()

@@ -1,4 +1,4 @@
-"""``burnish policy`` and ``burnish shadow``: how a model is served, and which version computes beside it."""
+"""``burnish policy``, ``shadow`` and ``traffic``: how a model is served, and by which versions."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -72,6 +72,39 @@ def shadow(name: str, version: int | None, percent: float, off: bool, reason: st
             release = client.set_shadow(name, version, percent, reason=reason)
             what = f"version {version} is its shadow for {percent:g} % of the requests"
     write_release(release, what, as_json=as_json)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("split", nargs=-1)
+@click.option("--if-generation", "expected", type=click.IntRange(min=0), help="Refuse if the route has another by now.")
+@_reason_option
+@json_option
+def traffic(name: str, split: tuple[str, ...], expected: int | None, reason: str, as_json: bool) -> None:
+    """Say which versions answer the requests of the model NAME or, with a SPLIT such as 3=90 4=10, change that."""
+    wanted = dict(_share(part) for part in split)
+    if len(wanted) < len(split):
+        raise click.UsageError("each version may be named once")
+    with Client() as client:
+        if wanted:
+            release = client.set_traffic(name, wanted, expected_generation=expected, reason=reason)
+            shares = ", ".join(f"version {version} {percent:g} %" for version, percent in sorted(wanted.items()))
+            write_release(release, f"the requests go to {shares}", as_json=as_json)
+            return
+        found = client.traffic(name)
+    if as_json:
+        write_json({"model": name, **asdict(found)})
+        return
+    for version, percent in sorted(found.percentages.items()):
+        click.echo(f"version {version:<6}{percent:g} %{'  champion' if version == found.champion else ''}")
+
+
+def _share(part: str) -> tuple[int, float]:
+    version, _, percent = part.partition("=")
+    try:
+        return int(version), float(percent)
+    except ValueError as error:
+        raise click.UsageError(f"{part!r} is not a version and its percentage, such as 3=90") from error
 
 
 def _value(field: str, value: Any) -> Any:  # noqa: ANN401

@@ -20,6 +20,7 @@ from registry.records.gate import GateDecision, RuleOutcome, Verdict
 from registry.records.observation import DriftReport
 from registry.records.release import OptimizationState
 from tests import uploads
+from tests.drafts import served
 from tests.unit.burnish.bridge import CONTROL, GATEWAY, answer_with, by_host, to_app
 from tests.unit.flows.api_stack import FakeStack, fake_stack
 
@@ -151,6 +152,33 @@ def test_what_the_registry_knows_is_none_while_it_is_down(client: Client, stack:
     found = client.versions("digits")
     assert "MLflow does not answer" in str(found.registry_unavailable)
     assert (found.versions[0].recipe, found.versions[0].metrics, found.versions[0].created_at) == (None, None, None)
+
+
+def test_traffic_is_split_and_read(client: Client, stack: FakeStack) -> None:
+    stack.register()
+    stack.register()
+    assert client.traffic("digits").percentages == {}
+    client.promote("digits", 1)
+    assert client.set_traffic("digits", {1: 90, 2: 10}, expected_generation=1).generation == 2
+    found = client.traffic("digits")
+    assert (found.generation, found.champion, found.percentages) == (2, 1, {1: 90, 2: 10})
+    with pytest.raises(InputError, match="sum to 100"):
+        client.set_traffic("digits", {1: 90})
+
+
+def test_models_are_searched_over_all_pages(client: Client, stack: FakeStack) -> None:
+    for number in range(120):
+        stack.platform.ledger.admit(f"net-{number:03d}", served(1))
+    assert [model.name for model in client.models(contains="11")] == [f"net-{n:03d}" for n in (11, *range(110, 120))]
+    assert len(client.models(prefix="net-")) == 120
+
+
+def test_an_optimization_is_cancelled(client: Client, files: dict[str, Path]) -> None:
+    started = client.push_files(files["model"], "digits", files["evaluation"])
+    assert client.cancel(started.id).state == "cancelled"
+    assert client.wait(started.id).finished
+    with pytest.raises(RemoteError, match="has ended already"):
+        client.cancel(started.id)
 
 
 def test_a_conflict_is_a_remote_error_with_its_status(client: Client, stack: FakeStack) -> None:

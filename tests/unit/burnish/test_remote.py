@@ -6,6 +6,7 @@ import pytest
 
 from burnish.errors import InputError, RemoteError, RemoteUnreachable
 from burnish.remote import Remote
+from burnish.settings import find_endpoints
 from tests.unit.burnish.bridge import CONTROL, answer_with
 
 PAUSES = [0.2, 0.8]
@@ -62,18 +63,61 @@ def test_get_gives_up_after_three(control: Remote, monkeypatch: pytest.MonkeyPat
     assert (caught.value.status, script.calls, pauses) == (503, 3, PAUSES)
 
 
-def test_post_is_tried_again_only_if_it_was_never_received(
+@pytest.mark.parametrize(
+    "first", [httpx.ReadError, httpx.Response(503), httpx.Response(409, headers={"Retry-After": "1"})]
+)
+def test_post_is_tried_again_under_one_key(
+    control: Remote, monkeypatch: pytest.MonkeyPatch, pauses: list[float], first: httpx.Response
+) -> None:
+    script, keys = Script(first, httpx.ConnectError, ok(), ok()), []
+
+    def note(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers["idempotency-key"])
+        return script(request)
+
+    answer_with(monkeypatch, note)
+    assert control.post("/v1/feedback", {}) == {"ok": True}
+    assert pauses == PAUSES
+    control.post("/v1/feedback", {})
+    assert (len(keys), len(set(keys[:3])), keys[3] in keys[:3]) == (4, 1, False)
+
+
+def test_a_conflict_is_not_tried_again(control: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script(httpx.Response(409, json={"detail": "another won"}), ok())
+    answer_with(monkeypatch, script)
+    with pytest.raises(RemoteError, match="another won"):
+        control.post("/v1/anything", {})
+    assert script.calls == 1
+
+
+def test_the_key_is_sent_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str | None] = []
+
+    def note(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("authorization"))
+        return ok()
+
+    answer_with(monkeypatch, note)
+    for key in ("bn_secret", None):
+        remote = Remote("any", CONTROL, api_key=key)
+        remote.get("/v1/status")
+        remote.close()
+    assert seen == ["Bearer bn_secret", None]
+    assert "bn_secret" not in repr(find_endpoints(api_key="bn_secret"))
+
+
+def test_what_knows_no_keys_is_asked_again_only_if_it_was_never_received(
     control: Remote, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
 ) -> None:
     script = Script(httpx.ConnectError, ok())
     answer_with(monkeypatch, script)
-    assert control.post("/v1/feedback", {}) == {"ok": True}
+    assert control.ask("/v1/feedback", {}) == {"ok": True}
     assert pauses == PAUSES[:1]
     for failure in (httpx.ReadError, httpx.Response(503, json={"detail": "not now"})):
         script = Script(failure, ok())
         answer_with(monkeypatch, script)
         with pytest.raises(RemoteError) as caught:
-            control.post("/v1/feedback", {})
+            control.ask("/v1/feedback", {})
         assert not isinstance(caught.value, RemoteUnreachable)
         assert script.calls == 1
 

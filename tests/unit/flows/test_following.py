@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from flows import following
+from flows import following, releases
 from flows.following import IN_STEP, Following
+from registry.ledger.ledger import Ledger
 from registry.records.change import Promote
 from registry.store.base import CHAMPION
 from tests.drafts import change
@@ -27,8 +28,12 @@ def follow(stack: FakeStack) -> Following:
 def published(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collects the models whose catalog file is compared with the ledger."""
     asked: list[str] = []
-    real = following.publish
-    monkeypatch.setattr(following, "publish", lambda *given: asked.append(given[2]) or real(*given))
+
+    def publish(ledger: Ledger, folder: Path, model: str) -> bool:
+        asked.append(model)
+        return releases.publish(ledger, folder, model)
+
+    monkeypatch.setattr(following, "publish", publish)
     return asked
 
 

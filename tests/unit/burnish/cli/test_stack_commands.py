@@ -98,9 +98,31 @@ def test_policy_changes_what_is_named_and_shadow_begins_and_ends(capsys: pytest.
 
 
 @pytest.mark.usefixtures("up")
+def test_traffic_is_said_and_split(capsys: pytest.CaptureFixture[str]) -> None:
+    run_json(capsys, "promote", "digits", "1")
+    assert main.run(["traffic", "digits", "1=90", "2=10", "--if-generation", "1"]) == 0
+    assert "the requests go to version 1 90 %, version 2 10 %, generation 2" in capsys.readouterr().out
+    assert run_json(capsys, "traffic", "digits") == {
+        "model": "digits",
+        "generation": 2,
+        "champion": 1,
+        "percentages": {"1": 90.0, "2": 10.0},
+    }
+    assert main.run(["traffic", "digits"]) == 0
+    assert "version 1     90 %  champion" in capsys.readouterr().out
+    assert [model["name"] for model in run_json(capsys, "models", "--contains", "git")["models"]] == ["digits"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("up")
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
+        (("traffic", "digits", "1"), 2),
+        (("traffic", "digits", "1=50", "1=50"), 2),
+        (("traffic", "digits", "1=90"), 2),
+        (("traffic", "digits", "1=50", "2=50"), 3),
+        (("optimizations", "--cancel"), 2),
+        (("optimizations", "nope", "--cancel"), 3),
         (("promote", "digits", "1", "--if-generation", "9"), 3),
         (("promote", "digits", "7"), 3),
         (("promote", "digits", "0"), 2),
