@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint unit bench-optimizer bench-evidence bench-density bench-serving protocol docs lock clean
+.PHONY: demo test test-slow lint unit bench-optimizer bench-evidence bench-control bench-density bench-serving protocol docs lock clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +34,9 @@ unit: $(STAMP)
 # Figures as ratios taken side by side in one run, beside their goals: build/bench/*.json. Exit code 1: a goal is missed.
 bench-optimizer: $(STAMP)
 	$(BIN)/python -m benchmarks.optimizer
+
+bench-control: $(STAMP)
+	$(BIN)/python -m benchmarks.control
 
 bench-density: $(STAMP)
 	$(BIN)/python -m benchmarks.density

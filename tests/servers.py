@@ -101,7 +101,7 @@ def postgres_url() -> Iterator[str]:
     """The URL of a Postgres server's own database; skips where Postgres is not installed."""
     if postgres.BIN is None:
         pytest.skip("needs the Debian package postgresql")
-    with postgres.running(*free_ports(1), "fsync=off") as url:
+    with postgres.running(free_ports(1)[0], "fsync=off") as url:
         yield url
 
 

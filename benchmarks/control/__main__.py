@@ -88,7 +88,7 @@ def _ledger(database: str, home: Path) -> Iterator[str]:
     if database == "sqlite":
         yield f"sqlite:///{home / 'ledger.db'}"
     else:
-        with postgres.running(*_free_ports(1)) as url:
+        with postgres.running(_free_ports(1)[0]) as url:
             yield url
 
 

@@ -38,8 +38,9 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
 KNOWN = {"model": "digits", "number": 1, "optimization_id": "1"}
-EXAMPLES, MANY = 4, 100
+EXAMPLES, MANY = 2, 100
 FEW = settings(
     max_examples=EXAMPLES,
     derandomize=True,
@@ -110,7 +111,7 @@ def fuzz(
             answer = send(api, case)
             if answer.status_code >= 400:
                 assert answer.headers["content-type"] == api_problems.MEDIA_TYPE
-                assert answer.json()["status"] == answer.status_code
+                assert case.method == "HEAD" or answer.json()["status"] == answer.status_code
             judge(case, answer)
 
         ask()
@@ -147,4 +148,4 @@ def test_without_prefect_and_mlflow_what_needs_them_is_503_and_says_when_to_come
         fuzz(api, operations, judge, modes=[GenerationMode.POSITIVE])
     finally:
         stack.prefect.down = stack.store.down = False
-    assert "POST /v1/models/{model}/monitor" in unavailable
+    assert "POST /v1/models/{model}/promote" in unavailable
