@@ -17,7 +17,7 @@ demo: $(STAMP)
 	$(BIN)/burnish demo --home build/demo
 
 test: lint
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests -n 2 --dist loadfile
 
 test-slow: $(STAMP)
 	$(BIN)/pytest tests --slow
