@@ -71,9 +71,9 @@ class Worker:
         self.capture = Capture(
             settings.capture_folder, settings.capture_rate, Retention(settings.capture_mib, settings.capture_days)
         )
-        self._backlog = Backlog(settings.max_pending_mib * 2**20)
-        self.engine = Engine(self.live, self.residency, self.capture, self._backlog)
-        self.turns = LoopTurns(self._backlog)
+        self.backlog = Backlog(settings.max_pending_mib * 2**20)
+        self.engine = Engine(self.live, self.residency, self.capture, self.backlog)
+        self.turns = LoopTurns(self.backlog)
         self.bodies = SharedBound(settings.max_reading_mib * 2**20)
         """What the doors have read of requests that are not whole yet."""
         self._usage = Usage(settings.state_folder / f"usage-{settings.door_port}-{index}.json")
@@ -213,7 +213,7 @@ class Worker:
         return None
 
     def _bytes_in_use(self) -> int:
-        return self._backlog.bytes + self.live.cached_bytes + self.capture.pending_bytes
+        return self.backlog.bytes + self.live.cached_bytes + self.capture.pending_bytes
 
     async def _follow(self) -> None:
         async for change in self.catalog.follow():

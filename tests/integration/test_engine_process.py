@@ -166,6 +166,8 @@ def test_every_door_and_the_bento_endpoint_answer_alike(engine: Engine) -> None:
     reply = httpx.post(f"{engine.bento}/predict", json=asked).json()
     assert (reply["version"], reply["outputs"]) == (3, {"y": [[3, 6]]})
     assert httpx.post(f"{engine.bento}/predict", json={**asked, "version": 2}).json()["outputs"] == {"y": [[2, 4]]}
+    theirs = httpx.post(f"{engine.bento}/predict", json=asked, headers={"x-burnish-tenant": "beta"})
+    assert theirs.status_code == 404, "it is the tenant default's"
     for wrong, status in (({"inputs": {"x": [[1]]}}, 400), ({"version": 9}, 404), ({"model": "nobody"}, 404), *HURRIED):
         assert httpx.post(f"{engine.bento}/predict", json={**asked, **wrong}).status_code == status
 

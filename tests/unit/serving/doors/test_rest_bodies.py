@@ -162,3 +162,17 @@ def test_depth_is_bounded(worker: Worker, document: bytes) -> None:
         assert (reply.status_code, "the body is not JSON" in reply.json()["error"]) == (400, True)
 
     with_client(worker, work)
+
+
+def test_compressed_bodies_that_wait_to_be_read_are_bounded_with_all_that_waits(worker: Worker) -> None:
+    async def work() -> None:
+        async with open_door(worker) as client:
+            content, headers = gzip.compress(orjson.dumps(body())), {"content-encoding": "gzip"}
+            held = worker.backlog.enter_bytes(2**40, "other")
+            refused = await client.post(INFER, content=content, headers=headers)
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            worker.backlog.leave(held, "other")
+            assert (await client.post(INFER, content=content, headers=headers)).status_code == 200
+            assert worker.backlog.bytes == 0
+
+    run(work())
