@@ -41,14 +41,15 @@ class History:
     def take(self, places: Places, resident: int) -> Temperature:
         """Tell the requests of a load apart, and take them into the history.
 
-        A model asked again within half as many requests as models stay loaded is warm, whatever came between: that
-        cannot have been so many others. One never asked before is cold. The others are neither for sure.
+        A model asked again within a fifth as many requests as models stay loaded is warm, whatever came between: the
+        engine has at least so much room for models that were asked once. One never asked before is cold. The others are
+        neither for sure.
         """
         warm, cold = np.zeros(len(places), bool), np.zeros(len(places), bool)
         for number, place in enumerate(places.tolist()):
             before = self._asked_at[place]
             now = self._count + number
-            warm[number] = before >= 0 and now - before <= resident // 2
+            warm[number] = before >= 0 and now - before <= resident // 5
             cold[number] = before < 0
             self._asked_at[place] = now
         self._count += len(places)

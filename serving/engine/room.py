@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ from registry.errors import TransientError
 from serving.engine.batcher import Batcher
 from serving.engine.budget import MEMORY, Amounts, Budget, at_least, is_large, minus, plus
 from serving.engine.loader import Loader, Opened
+from serving.engine.recency import Recency
 from serving.engine.slot import Slot
 from serving.engine.tenant_shares import TenantShares
 
@@ -40,7 +40,8 @@ class Room:
         self.evictions = 0
         """Versions that were unloaded to make room."""
         self._loader = loader
-        self._resident: OrderedDict[Slot, Amounts] = OrderedDict()
+        self._resident: dict[Slot, Amounts] = {}
+        self._order = Recency()
         self._pinned: set[Slot] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._going = self.nothing
@@ -56,12 +57,12 @@ class Room:
 
     def touch(self, slot: Slot) -> None:
         """Count a use of a loaded version."""
-        self._resident.move_to_end(slot)
+        self._order.touch(slot)
 
     def demote(self, slot: Slot) -> None:
         """Let a version be the first to go."""
         if slot in self._resident:
-            self._resident.move_to_end(slot, last=False)
+            self._order.demote(slot)
 
     def has(self, wanted: Amounts) -> bool:
         """True if a version fits and nothing need go for it."""
@@ -132,6 +133,7 @@ class Room:
         """Take in a version that was loaded, and correct the account by what the process holds now."""
         slot.batcher = opened.batcher
         self._resident[slot] = opened.cost.held
+        self._order.add(slot)
         self.budget.charge(opened.cost.held)
         self.shares.charge(slot.tenant, opened.cost.held[MEMORY])
         self._unobserved += opened.cost.held[MEMORY]
@@ -184,7 +186,7 @@ class Room:
 
     def _evictable(self, tenant: str | None = None) -> Iterator[Slot]:
         """Yield what may go: of one tenant, or of all, first of those that hold more than they may."""
-        free = (slot for slot in self._resident if slot.holders == 0 and slot not in self._pinned)
+        free = (slot for slot in self._order if slot.holders == 0 and slot not in self._pinned)
         if tenant is not None:
             return (slot for slot in free if slot.tenant == tenant)
         over = self.shares.over()
@@ -205,6 +207,7 @@ class Room:
     def _take_out(self, slot: Slot) -> tuple[Batcher, Amounts]:
         """Take a version from its slot; what it holds is reserved until it is closed."""
         batcher, amounts = slot.batcher, self._resident.pop(slot)
+        self._order.remove(slot)
         assert batcher is not None
         slot.batcher = None
         self.budget.refund(amounts)
