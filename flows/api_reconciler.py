@@ -16,6 +16,9 @@ from registry.records.release import OptimizationState, OptimizationStatus
 from registry.store.base import ModelStore
 
 INTERVAL_S = 10.0
+GATHER_S = 0.5
+"""So long a round that was asked for is put off: one round does for all changes that come in between."""
+
 WHOLE_SHARE = 0.05
 """To look at all of the model store takes no more than this share of the time, however many models there are."""
 
@@ -99,6 +102,7 @@ class Reconciler:
                     _log.warning(note)
             self.findings = found
             self._due.wait(INTERVAL_S)
+            self._stopping.wait(GATHER_S)
             self._due.clear()
 
     def _do_further(self) -> Iterator[str]:

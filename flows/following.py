@@ -10,6 +10,7 @@ from pathlib import Path
 from flows.releases import mirror, publish
 from registry.errors import RegistryError, TransientError
 from registry.ledger.ledger import Ledger
+from registry.ledger.listings import Mark
 from registry.store.base import CHAMPION, ModelStore
 from serving.engine.catalog import SUFFIX
 
@@ -30,7 +31,7 @@ class Following:
         self._ledger = ledger
         self._store = store
         self._folder = catalog_folder
-        self._published: dict[str, tuple[object, _Stamp | None]] = {}
+        self._published: dict[str, tuple[Mark, _Stamp | None]] = {}
         self._mirrored: dict[str, int] = {}
         self.mirrors = NOT_LOOKED
 
@@ -47,19 +48,20 @@ class Following:
         Raises:
             TransientError: the ledger cannot be reached.
         """
-        yield from self._publish()
+        marks = self._ledger.listings.marks()
+        yield from self._publish(marks)
         try:
             if whole:
                 yield from self._admit()
-            yield from self._mirror(whole=whole)
+            yield from self._mirror(marks, whole=whole)
         except TransientError as error:
             self.mirrors = f"cannot be looked at: {error}"
             yield f"the model store cannot be looked at, its aliases follow later: {error}"
         yield from self._unreleased()
 
-    def _publish(self) -> Iterator[str]:
+    def _publish(self, marks: dict[str, Mark]) -> Iterator[str]:
         stamps = _stamps(self._folder)
-        for model, mark in self._ledger.listings.marks().items():
+        for model, mark in marks.items():
             if self._published.get(model) == (mark, stamps.get(model)):
                 continue
             if publish(self._ledger, self._folder, model):
@@ -76,9 +78,9 @@ class Following:
             if missing:
                 publish(self._ledger, self._folder, model)
 
-    def _mirror(self, *, whole: bool) -> Iterator[str]:
+    def _mirror(self, marks: dict[str, Mark], *, whole: bool) -> Iterator[str]:
         behind = []
-        for model, mark in self._ledger.listings.marks().items():
+        for model, mark in marks.items():
             if not mark.generation or (not whole and self._mirrored.get(model) == mark.generation):
                 continue
             try:
