@@ -69,9 +69,9 @@ def test_policy_and_shadow_reach_ledger_catalog_and_workers(api: TestClient, sta
 
 
 def test_traffic_reaches_ledger_catalog_and_workers_and_a_promotion_ends_it(api: TestClient, stack: FakeStack) -> None:
+    assert api.get("/v1/models/digits/traffic").status_code == 404
     for _ in range(3):
         stack.register(admit=False)
-    assert api.get("/v1/models/digits/traffic").status_code == 404
     api.post("/v1/models/digits/promote", json={"version": 1})
     api.put("/v1/models/digits/shadow", json={"shadow": {"version": 2}})
     split = {"weights": {"1": 90, "2": 10}}
