@@ -34,7 +34,7 @@ def optimization(**changes: object) -> Optimization:
 @pytest.mark.parametrize("state", list(OptimizationState))
 def test_states_are_those_of_the_platform(state: OptimizationState) -> None:
     found = optimization(state=state.value)
-    assert found.finished == (state not in (OptimizationState.QUEUED, OptimizationState.RUNNING))
+    assert found.finished != state.open
     assert found.released == (state is OptimizationState.RELEASED)
     assert found.refused == (state is OptimizationState.REFUSED)
 
