@@ -15,6 +15,8 @@ from registry.errors import InputError
 from registry.records.tenant import QualifiedName
 
 STACK_FILE = "stack.json"
+LOOPBACK = "127.0.0.1"
+"""Where the parts listen that let in everybody: all but the gateway and the control API."""
 
 
 def _home() -> Path:
@@ -36,7 +38,7 @@ class StackSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="BURNISH_", frozen=True, extra="ignore")
 
     home: Path = Field(default_factory=_home, description="The folder that holds everything the stack keeps.")
-    host: str = Field(default="127.0.0.1", description="The address that every part binds to.")
+    host: str = Field(default="127.0.0.1", description="Address of gateway and control API; the rest is on loopback.")
     require_keys: bool = Field(default=False, description="Refuse who brings no API key; needed beyond loopback.")
     gateway_port: int = Field(default=8000, description="Envoy: inference over REST and gRPC.")
     gateway_admin_port: int = Field(default=8002, description="Envoy: admin and metrics.")
@@ -107,16 +109,16 @@ class StackSettings(BaseSettings):
     @property
     def mlflow_url(self) -> str:
         """Base URL of the MLflow server."""
-        return f"http://{self.host}:{self.mlflow_port}"
+        return f"http://{LOOPBACK}:{self.mlflow_port}"
 
     @property
     def prefect_url(self) -> str:
         """Base URL of the Prefect UI; its API is below ``/api``."""
-        return f"http://{self.host}:{self.prefect_port}"
+        return f"http://{LOOPBACK}:{self.prefect_port}"
 
     def door_url(self, worker: int) -> str:
         """Base URL of one engine worker's REST door."""
-        return f"http://{self.host}:{self.door_port + 10 * worker}"
+        return f"http://{LOOPBACK}:{self.door_port + 10 * worker}"
 
     @property
     def ledger_database(self) -> str:

@@ -13,7 +13,7 @@ from burnish.cli.main import INPUT_ERROR
 from burnish.cli.output import json_option, write_json, write_table
 from burnish.cli.plugin_probe import ask_all
 from burnish.cli.plugins import versions_of
-from flows.settings import STACK_FILE, StackSettings, stack_settings
+from flows.settings import LOOPBACK, STACK_FILE, StackSettings, stack_settings
 from registry.plugins import PASSES, RUNTIMES, PluginKind, describe_plugin, hidden_plugins, plugin_names
 
 
@@ -69,7 +69,7 @@ def _ports(settings: StackSettings) -> Iterator[Check]:
         for kind, offset in (("REST", 0), ("gRPC", 1))
     }
     for name, port in (named | doors).items():
-        works = _is_free(settings.host, port)
+        works = _is_free(settings.host if name in ("gateway_port", "control_port") else LOOPBACK, port)
         repair = "" if works else f"something listens there; stop it, or set BURNISH_{name.split()[0].upper()}"
         yield Check("port", f"{name} {port}", works=works, required=True, detail=repair)
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from burnish.stack import settings as environment
 from burnish.stack.plan import Part, Port, Probe, StackPlan
-from flows.settings import ModelPool, StackSettings
+from flows.settings import LOOPBACK, ModelPool, StackSettings
 from registry.errors import InputError
 from serving.gateway import files
 from serving.gateway.plan import Endpoint, GatewayPlan, Pool, Tls
@@ -16,7 +16,6 @@ from serving.gateway.plan import Endpoint, GatewayPlan, Pool, Tls
 _PYTHON = (sys.executable, "-P", "-m")
 # Whence a call came is what the connection says: the audit believes no header of a client.
 _QUIET = ("--log-level", "warning", "--no-proxy-headers")
-_ADMIN_HOST = "127.0.0.1"
 # The engine finishes what it has within its own bound; only then may it be killed.
 _DRAIN_SPARE_S = 10.0
 
@@ -54,7 +53,7 @@ def gateway_plan(settings: StackSettings) -> GatewayPlan:
 
 def worker_doors(settings: StackSettings) -> tuple[Endpoint, ...]:
     """Return the REST door of each of the engine's workers, in their order."""
-    return tuple(Endpoint(host=settings.host, port=port) for port in _door_ports(settings))
+    return tuple(Endpoint(host=LOOPBACK, port=port) for port in _door_ports(settings))
 
 
 def gateway_folder(settings: StackSettings) -> Path:
@@ -78,7 +77,7 @@ def _tls(settings: StackSettings) -> Tls | None:
 
 
 def _prefect(settings: StackSettings) -> Part:
-    port = ("--host", settings.host, "--port", str(settings.prefect_port))
+    port = ("--host", LOOPBACK, "--port", str(settings.prefect_port))
     return Part(
         name="prefect",
         command=(*_PYTHON, "prefect", "server", "start", *port),
@@ -93,7 +92,7 @@ def _mlflow(settings: StackSettings) -> Part:
     folder = settings.home / "mlflow"
     backend = settings.mlflow_backend_url or f"sqlite:///{folder / 'mlflow.db'}"
     stores = ("--backend-store-uri", backend, "--default-artifact-root", str(folder / "artifacts"))
-    port = ("--host", settings.host, "--port", str(settings.mlflow_port), "--workers", "1")
+    port = ("--host", LOOPBACK, "--port", str(settings.mlflow_port), "--workers", "1")
     return Part(
         name="mlflow",
         command=(*_PYTHON, "mlflow", "server", *stores, "--no-serve-artifacts", *port),
@@ -111,7 +110,7 @@ def _control(settings: StackSettings) -> Part:
         name="control",
         command=(*_PYTHON, "uvicorn", "--factory", "flows.api:create_app", *port, *_QUIET),
         environment=environment.common(settings),
-        ports=(_port(settings, "control_port", "control API"),),
+        ports=(_port(settings, "control_port", "control API", settings.host),),
         probes=(Probe(url=f"{settings.control_url}/v1/health"),),
         url=f"{settings.control_url}/docs",
     )
@@ -132,11 +131,11 @@ def _runner(settings: StackSettings) -> Part:
 def _engine(settings: StackSettings) -> Part:
     engine = environment.engine_settings(settings)
     doors = tuple(
-        Port(host=settings.host, number=port, purpose=f"{kind} door of engine worker {i}", variable="BURNISH_DOOR_PORT")
+        Port(host=LOOPBACK, number=port, purpose=f"{kind} door of engine worker {i}", variable="BURNISH_DOOR_PORT")
         for i, rest in enumerate(_door_ports(settings))
         for kind, port in (("REST", rest), ("gRPC", rest + 1))
     )
-    port = ("--host", settings.host, "--port", str(settings.bento_port))
+    port = ("--host", LOOPBACK, "--port", str(settings.bento_port))
     # Without this bound BentoML waits for its own connections for ever before the doors may drain.
     bound = ("--timeout-graceful-shutdown", str(math.ceil(engine.drain_seconds)))
     return Part(
@@ -145,19 +144,21 @@ def _engine(settings: StackSettings) -> Part:
         environment=environment.common(settings) | environment.engine(engine),
         ports=(_port(settings, "bento_port", "engine's BentoML endpoint"), *doors),
         probes=tuple(Probe(url=f"{settings.door_url(i)}/v2/health/ready") for i in range(settings.workers)),
-        url=f"http://{settings.host}:{settings.bento_port}",
+        url=f"http://{LOOPBACK}:{settings.bento_port}",
         stop_seconds=2 * engine.drain_seconds + _DRAIN_SPARE_S,
     )
 
 
 def _gateway(settings: StackSettings) -> Part:
-    admin = _port(settings, "gateway_admin_port", "gateway's admin and metrics")
     return Part(
         name="gateway",
         command=files.command(gateway_folder(settings)),
         environment=environment.common(settings),
-        ports=(_port(settings, "gateway_port", "gateway"), admin.model_copy(update={"host": _ADMIN_HOST})),
-        probes=(Probe(url=f"http://{_ADMIN_HOST}:{settings.gateway_admin_port}/ready"),),
+        ports=(
+            _port(settings, "gateway_port", "gateway", settings.host),
+            _port(settings, "gateway_admin_port", "gateway's admin and metrics"),
+        ),
+        probes=(Probe(url=f"http://{LOOPBACK}:{settings.gateway_admin_port}/ready"),),
         url=settings.gateway_url,
         stop_seconds=5.0,
     )
@@ -167,7 +168,5 @@ def _door_ports(settings: StackSettings) -> list[int]:
     return [settings.door_port + 10 * worker for worker in range(settings.workers)]
 
 
-def _port(settings: StackSettings, field: str, purpose: str) -> Port:
-    return Port(
-        host=settings.host, number=getattr(settings, field), purpose=purpose, variable=f"BURNISH_{field.upper()}"
-    )
+def _port(settings: StackSettings, field: str, purpose: str, host: str = LOOPBACK) -> Port:
+    return Port(host=host, number=getattr(settings, field), purpose=purpose, variable=f"BURNISH_{field.upper()}")

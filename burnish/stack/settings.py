@@ -2,7 +2,7 @@
 
 import os
 
-from flows.settings import StackSettings
+from flows.settings import LOOPBACK, StackSettings
 from serving.settings import EngineSettings
 
 Environment = dict[str, str]
@@ -57,7 +57,7 @@ def engine_settings(settings: StackSettings) -> EngineSettings:
         s3_endpoint_url=settings.s3_endpoint_url,
         capture_folder=settings.capture_folder,
         capture_rate=settings.capture_rate,
-        host=settings.host,
+        host=LOOPBACK,
         door_port=settings.door_port,
         bento_port=settings.bento_port,
         workers=settings.workers,
@@ -73,5 +73,5 @@ def engine(settings: EngineSettings) -> Environment:
 def _loopback_without_proxy(settings: StackSettings) -> Environment:
     """A proxy that the person's environment names cannot reach this machine's own servers."""
     own = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
-    hosts = ",".join(dict.fromkeys([*own.split(","), "127.0.0.1", "localhost", settings.host])).strip(",")
+    hosts = ",".join(dict.fromkeys([*own.split(","), LOOPBACK, "localhost", settings.host])).strip(",")
     return {"NO_PROXY": hosts, "no_proxy": hosts}

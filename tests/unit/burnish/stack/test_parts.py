@@ -35,6 +35,24 @@ def test_every_port_setting_is_claimed_by_a_part_under_its_own_variable(settings
     assert claimed == wanted | {("BURNISH_DOOR_PORT", port) for port in (9101, 9110, 9111, 9120, 9121)}
 
 
+def test_only_the_gateway_and_the_control_api_follow_the_host(
+    settings: StackSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BURNISH_ENGINE_HOST", "0.0.0.0")  # nor may the engine's own variable open its doors
+    open_to_others = settings.model_copy(update={"host": "0.0.0.0"})
+    found, plan = parts(open_to_others), gateway_plan(open_to_others)
+    assert plan.host == "0.0.0.0"
+    assert {worker.host for worker in plan.workers} == {"127.0.0.1"}
+    beyond = {port.variable for part in found.values() for port in part.ports if port.host != "127.0.0.1"}
+    assert beyond == {"BURNISH_GATEWAY_PORT", "BURNISH_CONTROL_PORT"}
+    bound = {
+        name: part.command[part.command.index("--host") + 1] for name, part in found.items() if "--host" in part.command
+    }
+    assert bound == {"prefect": "127.0.0.1", "mlflow": "127.0.0.1", "control": "0.0.0.0", "engine": "127.0.0.1"}
+    assert found["engine"].environment["BURNISH_ENGINE_HOST"] == "127.0.0.1"
+    assert found["control"].environment["PREFECT_API_URL"] == "http://127.0.0.1:9200/api"
+
+
 def test_python_parts_take_nothing_from_the_folder_they_run_in(settings: StackSettings) -> None:
     for part in parts(settings).values():
         if part.name != "gateway":
