@@ -52,7 +52,7 @@ def up(home: Path | None, *, as_json: bool) -> None:
 def status(home: Path | None, *, as_json: bool) -> int:
     """Say how each part of the stack is; exit code 0 if all are healthy, 3 otherwise."""
     settings = stack_settings(home)
-    found = read_status(settings.home, settings.control_url)
+    found = read_status(settings.home, settings.control_url, settings.gateway_admin_port)
     if as_json:
         write_json(found.model_dump(mode="json"))
     else:

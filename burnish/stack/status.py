@@ -7,6 +7,7 @@ from burnish.stack.health import Health
 from burnish.stack.plan import Part, PartState, SupervisorState, read_plan, read_state
 from burnish.stack.processes import find
 from registry.records.base import Record
+from serving.gateway.admin import refused_updates
 
 
 class PartStatus(Record):
@@ -29,8 +30,14 @@ class StackStatus(Record):
     notes: tuple[str, ...] = ()
 
 
-def read_status(home: Path, control_url: str) -> StackStatus:
-    """Ask every part of the stack in a home folder; a stack that does not run is not healthy."""
+def read_status(home: Path, control_url: str, gateway_admin_port: int | None = None) -> StackStatus:
+    """Ask every part of the stack in a home folder; a stack that does not run is not healthy.
+
+    Args:
+        home: the stack's folder.
+        control_url: of the control API, which has notes of its own.
+        gateway_admin_port: of Envoy, which says what it has refused; None: it is not asked.
+    """
     plan, state = read_plan(home), read_state(home)
     if plan is None or state is None or find(state.supervisor) is None:
         stopped = tuple(_status(part, None, healthy=False) for part in plan.parts) if plan else ()
@@ -40,7 +47,8 @@ def read_status(home: Path, control_url: str) -> StackStatus:
         ready = health.ready(plan.parts, {name: part.process.started for name, part in alive.items()})
         answer = health.json(f"{control_url}/v1/status")
     parts = tuple(_status(part, _known(state, alive, part), healthy=ready[part.name]) for part in plan.parts)
-    return StackStatus(home=home, healthy=all(ready.values()), parts=parts, notes=_notes(answer))
+    refused = refused_updates(gateway_admin_port) if gateway_admin_port is not None else ()
+    return StackStatus(home=home, healthy=all(ready.values()), parts=parts, notes=(*_notes(answer), *refused))
 
 
 def _known(state: SupervisorState, alive: dict[str, PartState], part: Part) -> tuple[PartState, bool] | None:

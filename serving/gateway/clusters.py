@@ -65,8 +65,9 @@ def _cluster(plan: GatewayPlan, folder: Path, name: str, protocol: str) -> Json:
         type="EDS",
         eds_cluster_config={"eds_config": watched(folder, endpoints_file(name))},
         connect_timeout="1s",
-        lb_policy="RING_HASH",
-        ring_hash_lb_config={"minimum_ring_size": 4096},
+        # A ring holds more points for each worker when there are fewer of them, so that a worker that goes moves models
+        # between those that stay as well; a Maglev table moves hardly any but its own.
+        lb_policy="MAGLEV",
         common_lb_config={
             # With no worker ready the answer is an honest 503 and not a try on workers known to be down.
             "healthy_panic_threshold": {"value": 0},

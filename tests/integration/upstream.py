@@ -18,7 +18,7 @@ from serving.doors.protocol import open_inference_pb2 as pb
 Message = dict[str, Any]
 PORT = int(sys.argv[1])
 SLOW_SECONDS = 0.02
-VERY_SLOW = "/v2/slow"
+VERY_SLOW = ("/v2/slow", "/v2/models/slow/infer")
 VERY_SLOW_SECONDS = 1.5
 
 seen = {"begun": 0, "ended": 0}
@@ -39,7 +39,7 @@ async def app(
         size += len(message.get("body", b""))
         more = message.get("more_body", False)
     if counted:
-        await asyncio.sleep(VERY_SLOW_SECONDS if path == VERY_SLOW else SLOW_SECONDS)
+        await asyncio.sleep(VERY_SLOW_SECONDS if path in VERY_SLOW else SLOW_SECONDS)
     came = json.dumps({name.decode(): value.decode() for name, value in scope["headers"]})
     headers = [(b"x-worker", str(PORT).encode()), (b"x-path", scope["raw_path"]), (b"x-came", came.encode())]
     body = json.dumps(seen) if path == "/seen" else str(size)
