@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint unit bench-optimizer bench-evidence bench-control bench-density bench-serving protocol docs lock clean
+.PHONY: demo test test-slow lint unit bench-optimizer bench-evidence bench-control bench-density bench-serving bench-gateway protocol docs lock clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +46,9 @@ bench-evidence: $(STAMP)
 
 bench-serving: $(STAMP)
 	$(BIN)/python -m benchmarks.serving
+
+bench-gateway: $(STAMP)
+	$(BIN)/python -m benchmarks.gateway
 
 # The messages of the gRPC door, from their definition.
 protocol: $(STAMP)

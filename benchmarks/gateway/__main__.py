@@ -1,0 +1,167 @@
+"""``make bench-gateway``: the gateway beside the engine's doors, its highest rate, a noisy neighbour, and its death."""
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import click
+import httpx
+import psutil
+
+from benchmarks.gateway.open_loop import OpenGenerator, OpenRound
+from benchmarks.gateway.site import NOISY_LIMIT_PER_S, GatewaySite, open_site
+from benchmarks.goals import Goal, report
+from benchmarks.serving.figures import Target
+from benchmarks.serving.rounds import Bout, Plan, measure
+
+P99_MS = 10.0
+RATE_PER_S = 5_000.0
+AIM_PER_S = 10_000.0
+_BACK_S = 30.0
+
+
+class Lengths(NamedTuple):
+    """How long to measure."""
+
+    closed: Plan
+    open_seconds: float
+    rates: tuple[float, ...]
+    """Of the search for the highest one; it ends at the first that is too high and then halves the distance."""
+    halvings: int
+    neighbour_rounds: int
+    quiet_rate: float
+    kills: int
+
+
+FULL = Lengths(Plan(15, 1.5, 0.3), 5.0, (500, 1000, 2000, 3000, 4000, 5000, 6500, 8000, 10_000, 12_500), 3, 9, 300, 5)
+SHORT = Lengths(Plan(2, 0.4, 0.1), 1.0, (50,), 0, 1, 30, 1)
+
+
+def closed(site: GatewaySite, plan: Plan) -> tuple[list[Goal], dict[str, Any]]:
+    """Direct and through, in turn, with 16 connections and with one."""
+    bouts = [Bout(target, connections) for connections in (16, 1) for target in (site.direct, site.json)]
+    pids = {site.direct.server: site.engine, "gateway": (site.gateway().pid,)}
+    cycles = measure(bouts, pids, plan)
+    ratio = median(cycle[1].rate / max(1e-9, cycle[0].rate) for cycle in cycles)
+    added = median(cycle[3].p50_ms - cycle[2].p50_ms for cycle in cycles)
+    engine, envoy, client = (
+        median(use) for use in zip(*((c[0].server_cpu, c[1].server_cpu, c[1].client_cpu) for c in cycles), strict=True)
+    )
+    through = f"Envoy {envoy:.2f}, the load {client:.2f}, the engine what is left of {psutil.cpu_count()}"
+    detail = f"cores: direct, the engine {engine:.2f}; through, {through}"
+    errors = sum(one.errors for cycle in cycles for one in cycle)
+    goals = [
+        Goal(name="through / direct, 16 connections", measured=ratio, relation="at least", goal=0.75, detail=detail),
+        Goal(name="median latency added, 1 connection", measured=added, relation="at most", goal=0.3, unit="ms"),
+        Goal(name="errors of these rounds", measured=float(errors), relation="at most", goal=0),
+    ]
+    return goals, {"rounds": [[one.model_dump(mode="json") for one in cycle] for cycle in cycles]}
+
+
+def highest(site: GatewaySite, load: OpenGenerator, target: Target, lengths: Lengths) -> tuple[Goal, dict[str, Any]]:
+    """The highest constant rate at which p99 stays low and nothing fails."""
+    tried: list[dict[str, Any]] = []
+    best, above = 0.0, None
+
+    def holds(rate: float) -> bool:
+        processes = {"gateway": [site.gateway()], "engine": [psutil.Process(pid) for pid in site.engine]}
+        before = {name: _cpu_s(each) for name, each in processes.items()}
+        round_ = load.hold(lengths.open_seconds, (target, rate))[target.name]
+        cpu_us = {name: (_cpu_s(each) - before[name]) * 1e6 / round_.sent for name, each in processes.items()}
+        good = _whole(round_) and round_.p99_ms < P99_MS
+        tried.append({"rate": rate, "holds": good, "cpu_us": cpu_us, **round_.model_dump(mode="json")})
+        return good
+
+    for rate in lengths.rates:
+        if not holds(rate):
+            above = rate
+            break
+        best = rate
+    for _ in range(lengths.halvings if above else 0):
+        middle = (best + (above or best)) / 2
+        best, above = (middle, above) if holds(middle) else (best, middle)
+    kept = [one for one in tried if one["rate"] == best]
+    shares = {**kept[0]["cpu_us"], "load": kept[0]["client_cpu_us"]} if kept else {}
+    detail = f"aim {AIM_PER_S:g}; CPU us a request: " + ", ".join(f"{name} {us:.0f}" for name, us in shares.items())
+    name = f"highest rate of {target.name} with p99 under {P99_MS:g} ms and no error"
+    goal = Goal(name=name, measured=best, relation="at least", goal=RATE_PER_S, unit="/s", detail=detail)
+    return goal, {"tried": tried}
+
+
+def neighbour(site: GatewaySite, load: OpenGenerator, lengths: Lengths) -> tuple[list[Goal], dict[str, Any]]:
+    """What a tenant at ten times its limit does to another one's p99; rounds alone and together take turns."""
+    alone: list[OpenRound] = []
+    beside: list[OpenRound] = []
+    refused = 0
+    for _ in range(lengths.neighbour_rounds):
+        quiet = (site.json, lengths.quiet_rate)
+        alone.append(load.hold(lengths.open_seconds, quiet)["json"])
+        both = load.hold(lengths.open_seconds, quiet, (site.noisy, 10 * NOISY_LIMIT_PER_S))
+        beside.append(both["json"])
+        refused += both["noisy"].statuses.get("429", 0)
+    ratio = median(one.p99_ms for one in beside) / median(one.p99_ms for one in alone)
+    lost = sum(not _whole(one) for one in (*alone, *beside))
+    goals = [
+        Goal(name="p99 beside a tenant at ten times its limit", measured=ratio, relation="at most", goal=1.2, unit="x"),
+        Goal(name="rounds in which the quiet tenant lost one", measured=float(lost), relation="at most", goal=0),
+        Goal(name="requests of the noisy tenant refused", measured=float(refused), relation="at least", goal=1),
+    ]
+    rounds = {"alone": alone, "beside": beside}
+    return goals, {name: [one.model_dump(mode="json") for one in each] for name, each in rounds.items()}
+
+
+def killed(site: GatewaySite, times: int) -> tuple[Goal, dict[str, Any]]:
+    """Seconds from the kill of Envoy to the next answer of a model."""
+    taken = []
+    headers = {**site.json.headers, "content-length": str(site.json.body.stat().st_size)}
+    url = f"http://127.0.0.1:{site.json.ports[0]}{site.json.path}"
+    for _ in range(times):
+        site.gateway().kill()
+        begun = time.perf_counter()
+        while time.perf_counter() - begun < _BACK_S and not _answers(url, site.json.body.read_bytes(), headers):
+            time.sleep(0.01)
+        taken.append(time.perf_counter() - begun)
+    goal = Goal(name="back after a kill, the slowest", measured=max(taken), relation="at most", goal=2.0, unit="s")
+    return goal, {"seconds": taken}
+
+
+def _answers(url: str, body: bytes, headers: dict[str, str]) -> bool:
+    try:
+        return httpx.post(url, content=body, headers=headers, timeout=5, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _whole(one: OpenRound) -> bool:
+    return one.statuses == {"200": one.sent}
+
+
+def _cpu_s(processes: list[psutil.Process]) -> float:
+    return float(sum(sum(process.cpu_times()[:2]) for process in processes))
+
+
+@click.command()
+@click.option("--short", is_flag=True, help="Seconds only: shows that all of it works; no figure means anything.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("build/bench"), help="Folder to write.")
+def main(short: bool, out: Path) -> None:
+    """Measure the gateway and show every goal; exit code 1: one is missed."""
+    lengths = SHORT if short else FULL
+    with contextlib.ExitStack() as stack:
+        site = open_site(stack, out / "gateway")
+        load = stack.enter_context(OpenGenerator())
+        goals, figures = closed(site, lengths.closed)
+        found: dict[str, Any] = {"closed": figures}
+        for target in (site.json, site.binary, site.grpc):
+            goal, found[target.name] = highest(site, load, target, lengths)
+            goals.append(goal)
+        beside, found["neighbour"] = neighbour(site, load, lengths)
+        back, found["killed"] = killed(site, lengths.kills)
+        goals += [*beside, back]
+    sys.exit(report(goals, out / "gateway.json", found))
+
+
+if __name__ == "__main__":
+    main()

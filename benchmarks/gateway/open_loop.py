@@ -1,0 +1,240 @@
+"""Requests at a constant rate, whatever the answers do; a process of its own.
+
+It reads jobs from standard input, one JSON document a line, and writes a line of figures for each. A latency counts
+from the moment at which a request was due, so that a server that stands still is not spared.
+"""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self, cast
+
+import grpc
+import httptools
+import numpy as np
+import psutil
+import uvloop
+from pydantic import Field
+
+from benchmarks.serving.figures import Target, Wire
+from benchmarks.serving.load_http import HOST, written
+from registry.records.base import Record
+
+_ROOT = Path(__file__).parents[2]
+_CONNECTIONS = 64
+_CHANNELS = 4
+_TICK_S = 0.0005
+_LAST_ANSWERS_S = 5.0
+
+
+class OpenJob(Record):
+    """Load at a constant rate on some targets at the same time."""
+
+    rates: dict[str, float] = Field(description="Requests a second, by the target's name.")
+    targets: tuple[Target, ...]
+    seconds: float
+
+
+class OpenRound(Record):
+    """What one target answered."""
+
+    sent: int
+    statuses: dict[str, int]
+    p50_ms: float
+    p99_ms: float
+    client_cpu_us: float = Field(description="CPU time of this process for each request sent, to all targets.")
+
+
+class _Tally:
+    def __init__(self) -> None:
+        self.sent = 0
+        self.statuses: Counter[str] = Counter()
+        self.latencies_ns: list[int] = []
+
+    def answered(self, due_ns: int, status: str) -> None:
+        self.statuses[status] += 1
+        self.latencies_ns.append(time.perf_counter_ns() - due_ns)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, which takes the next request that is due when it is free."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, request: bytes, tally: _Tally, free: "deque[_Connection]", due: "deque[int]") -> None:
+        self._request, self._tally, self._free, self._due = request, tally, free, due
+        self._parser = httptools.HttpResponseParser(self)
+        self._asked_ns = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if self._asked_ns:
+            self._tally.answered(self._asked_ns, "lost")
+
+    def on_message_complete(self) -> None:
+        asked, self._asked_ns = self._asked_ns, 0
+        self._tally.answered(asked, str(self._parser.get_status_code()))
+        if self._due:
+            self.ask(self._due.popleft())
+        else:
+            self._free.append(self)
+
+    def ask(self, due_ns: int) -> None:
+        self._asked_ns = due_ns
+        self._transport.write(self._request)
+
+    def close(self) -> None:
+        self._asked_ns = 0
+        self._transport.abort()
+
+
+async def _open_http(target: Target, tally: _Tally) -> tuple[Callable[[int], None], Callable[[], None]]:
+    """Return what sends a request that is due, and what ends all connections."""
+    free: deque[_Connection] = deque()
+    due: deque[int] = deque()
+    loop, request = asyncio.get_running_loop(), written(target)
+    for _ in range(_CONNECTIONS):
+        _, protocol = await loop.create_connection(
+            lambda: _Connection(request, tally, free, due), HOST, target.ports[0]
+        )
+        free.append(protocol)
+    everyone = tuple(free)
+
+    def ask(due_ns: int) -> None:
+        if free:
+            free.pop().ask(due_ns)
+        else:
+            due.append(due_ns)
+
+    def close() -> None:
+        for one in everyone:
+            one.close()
+
+    return ask, close
+
+
+async def _open_grpc(target: Target, tally: _Tally) -> tuple[Callable[[int], None], Callable[[], None]]:
+    options = (("grpc.use_local_subchannel_pool", 1),)
+    channels = [grpc.aio.insecure_channel(f"{HOST}:{target.ports[0]}", options=options) for _ in range(_CHANNELS)]
+    calls = [channel.unary_unary(target.path) for channel in channels]
+    body, metadata = target.body.read_bytes(), tuple(target.headers.items())
+    running: set[asyncio.Task[None]] = set()
+
+    async def call(due_ns: int) -> None:
+        try:
+            await calls[due_ns % _CHANNELS](body, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            tally.answered(due_ns, error.code().name)
+        else:
+            tally.answered(due_ns, "200")
+
+    def ask(due_ns: int) -> None:
+        task = asyncio.ensure_future(call(due_ns))
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    def close() -> None:
+        for task in running:
+            task.cancel()
+
+    return ask, close
+
+
+async def _at_rate(ask: Callable[[int], None], tally: _Tally, rate: float, seconds: float) -> None:
+    begun, wanted = time.perf_counter_ns(), int(rate * seconds)
+    while tally.sent < wanted:
+        due = begun + int(tally.sent * 1e9 / rate)
+        if due > time.perf_counter_ns():
+            await asyncio.sleep(_TICK_S)
+            continue
+        tally.sent += 1
+        ask(due)
+        if tally.sent % 16 == 0:
+            await asyncio.sleep(0)  # answers are read between requests that are late as well
+    deadline = time.monotonic() + _LAST_ANSWERS_S
+    while len(tally.latencies_ns) < wanted and time.monotonic() < deadline:
+        await asyncio.sleep(_TICK_S)
+
+
+async def _hold(job: OpenJob) -> dict[str, OpenRound]:
+    tallies = {target.name: _Tally() for target in job.targets}
+    opened = {}
+    for target in job.targets:
+        open_ = _open_grpc if target.wire is Wire.GRPC else _open_http
+        opened[target.name] = await open_(target, tallies[target.name])
+    before = sum(psutil.Process().cpu_times()[:2])
+    await asyncio.gather(
+        *(_at_rate(opened[name][0], tally, job.rates[name], job.seconds) for name, tally in tallies.items())
+    )
+    used = sum(psutil.Process().cpu_times()[:2]) - before
+    for _, close in opened.values():
+        close()
+    sent = sum(tally.sent for tally in tallies.values())
+    return {name: _round(tally, used / max(1, sent)) for name, tally in tallies.items()}
+
+
+def _round(tally: _Tally, cpu_s: float) -> OpenRound:
+    statuses = dict(tally.statuses)
+    if missing := tally.sent - sum(statuses.values()):
+        statuses["none"] = missing
+    found = np.array(tally.latencies_ns or [0]) / 1e6
+    p50, p99 = np.percentile(found, [50, 99])
+    return OpenRound(
+        sent=tally.sent, statuses=statuses, p50_ms=float(p50), p99_ms=float(p99), client_cpu_us=cpu_s * 1e6
+    )
+
+
+class OpenGenerator:
+    """The process that puts load at a constant rate on servers."""
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.gateway.open_loop"],
+            cwd=_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.communicate()
+
+    def hold(self, seconds: float, *loads: tuple[Target, float]) -> dict[str, OpenRound]:
+        """Send to each target at its rate; return what each answered, by its name."""
+        assert self._process.stdin
+        assert self._process.stdout
+        rates = {target.name: rate for target, rate in loads}
+        job = OpenJob(rates=rates, targets=tuple(target for target, _ in loads), seconds=seconds)
+        self._process.stdin.write(job.model_dump_json() + "\n")
+        self._process.stdin.flush()
+        return _Answer.model_validate_json(self._process.stdout.readline()).rounds
+
+
+class _Answer(Record):
+    rounds: dict[str, OpenRound]
+
+
+def main() -> None:
+    """Hold one job after the other."""
+    for line in sys.stdin:
+        answer = _Answer(rounds=uvloop.run(_hold(OpenJob.model_validate_json(line))))
+        sys.stdout.write(answer.model_dump_json() + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
