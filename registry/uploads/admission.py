@@ -9,6 +9,7 @@ from registry.errors import InputError
 from registry.uploads.archive import Archive
 from registry.uploads.exported_program import check_program
 from registry.uploads.limits import UploadLimits
+from registry.uploads.lookalikes import EXPORT_ADVICE, is_pickle
 from registry.uploads.npz import check_npz
 from registry.uploads.onnx_bundle import unpack
 from registry.uploads.onnx_model import external_tensors
@@ -59,9 +60,15 @@ def _check(stream: BinaryIO, size: int, name: UploadName, limits: UploadLimits, 
         case "npz":
             check_npz(Archive(stream, size, limits))
         case "pt2":
+            _refuse_pickle(stream)
             check_program(Archive(stream, size, limits), stream, limits)
         case _:
             unpack(Archive(stream, size, limits), tree, limits)
+
+
+def _refuse_pickle(stream: BinaryIO) -> None:
+    if is_pickle(stream.read(2)):
+        raise InputError(f"it is a pickle, and loading it would run code; {EXPORT_ADVICE}")
 
 
 def _check_single(stream: BinaryIO, size: int) -> None:

@@ -5,8 +5,8 @@ from typing import BinaryIO
 from registry.errors import InputError
 from registry.uploads.archive import Archive
 from registry.uploads.limits import UploadLimits
+from registry.uploads.lookalikes import EXPORT_ADVICE, not_a_program
 
-_ADVICE = "write it with torch.export.save(torch.export.export(module, inputs), 'model.pt2')"
 _INNER_ARCHIVE = ".pt"
 
 
@@ -16,10 +16,9 @@ def check_program(archive: Archive, stream: BinaryIO, limits: UploadLimits) -> N
     Raises:
         InputError: a member is packed or damaged, or the file is no exported program.
     """
+    if what := not_a_program({member.name.partition("/")[2] or member.name for member in archive.members}):
+        raise InputError(f"it is {what}")
     _require_stored(archive)
-    names = {member.name.partition("/")[2] for member in archive.members}
-    if "archive_format" not in names:
-        raise InputError(f"the archive is not an exported program; {_ADVICE}")
     archive.verify()
     for member in archive.members:
         if not member.name.endswith(_INNER_ARCHIVE):
@@ -33,4 +32,6 @@ def check_program(archive: Archive, stream: BinaryIO, limits: UploadLimits) -> N
 def _require_stored(archive: Archive) -> None:
     for member in archive.members:
         if not member.stored:
-            raise InputError(f"its member {member.name!r} is compressed, which torch.export.save never does; {_ADVICE}")
+            raise InputError(
+                f"its member {member.name!r} is compressed, which torch.export.save never does; {EXPORT_ADVICE}"
+            )

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 from registry.errors import InputError
+from registry.uploads.lookalikes import EXPORT_ADVICE
 from tasks.optimizer.program_graph import check_payloads, clean_graph, parse_json
 
 _ROOT = "model"
@@ -21,7 +22,6 @@ _PLAIN = {"archive_format": b"pt2", "archive_version": b"0", "byteorder": b"litt
 _LEFT_OUT = re.compile(r"\.data/serialization_id|extra/.*")
 _MAX_JSON_BYTES = 256 * 2**20
 _MAX_SMALL_BYTES = 64 * 2**20
-_EXPORT_ADVICE = "write it with torch.export.save(torch.export.export(module, inputs), 'model.pt2')"
 
 
 def clean_copy(path: Path, target: Path) -> None:
@@ -62,13 +62,13 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
         if _LEFT_OUT.fullmatch(name):
             continue
         if not _known(name):
-            raise InputError(f"its member {info.filename!r} is not of a plain exported program; {_EXPORT_ADVICE}")
+            raise InputError(f"its member {info.filename!r} is not of a plain exported program; {EXPORT_ADVICE}")
         if name.endswith(".pt") and info.file_size > _MAX_SMALL_BYTES:
             raise InputError(f"its example inputs take {info.file_size} bytes; export with small ones")
         found[name] = info
     missing = [name for name in (_GRAPH, _SAMPLE_INPUTS, *_LISTS, *_PLAIN) if name not in found]
     if missing:
-        raise InputError(f"its member {missing[0]} is missing; {_EXPORT_ADVICE}")
+        raise InputError(f"its member {missing[0]} is missing; {EXPORT_ADVICE}")
     return found
 
 
@@ -80,7 +80,7 @@ def _checked_json(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo])
     for name, expected in _PLAIN.items():
         content = archive.read(members[name]) if members[name].file_size < 64 else b"?"
         if expected is not None and content != expected:
-            raise InputError(f"its {name} is {content[:20]!r}, not {expected!r}; {_EXPORT_ADVICE}")
+            raise InputError(f"its {name} is {content[:20]!r}, not {expected!r}; {EXPORT_ADVICE}")
     checked = {}
     for name, folder in _LISTS.items():
         config = parse_json(_read_json(archive, members[name]), name)

@@ -5,18 +5,13 @@ from pathlib import Path
 
 from registry.errors import InputError
 from registry.records.model import ArtifactFormat, Signature
+from registry.uploads.lookalikes import ARCHIVE_MAGIC, EXPORT_ADVICE, is_pickle, not_a_program
 from tasks.optimizer.base import Artifact
 from tasks.optimizer.isolation import Limits, ask_child
 from tasks.optimizer.program_archive import clean_copy
 
 MAX_SOURCE_BYTES = 16 * 2**30
 _LIMITS = Limits(timeout_s=300.0, memory_mib=16384)
-_ADVICE = (
-    "write it with torch.export.save(torch.export.export(module, inputs), 'model.pt2'), or let "
-    "burnish.push(module, ...) do that"
-)
-_ZIP_MAGIC = b"PK\x03\x04"
-_PICKLE_PROTOCOLS = range(2, 6)
 _ONNX_FIRST_FIELD = b"\x08"  # ir_version, a varint
 
 
@@ -81,13 +76,13 @@ def _sniff(path: Path) -> ArtifactFormat:
         raise InputError(f"{path} has {size} bytes; a model's file has between 1 and {MAX_SOURCE_BYTES}")
     with path.open("rb") as stream:
         head = stream.read(16)
-    if head.startswith(_ZIP_MAGIC):
+    if head.startswith(ARCHIVE_MAGIC):
         return _sniff_zip(path)
-    if (head[:1] == b"\x80" and head[1] in _PICKLE_PROTOCOLS) or head[:1] in b"(c":
-        raise InputError(f"{path} is a pickle, and loading it would run code; {_ADVICE}")
+    if is_pickle(head):
+        raise InputError(f"{path} is a pickle, and loading it would run code; {EXPORT_ADVICE}")
     if path.suffix == ".onnx" or head[:1] == _ONNX_FIRST_FIELD:
         return ArtifactFormat.ONNX
-    raise InputError(f"{path} is neither an exported program (.pt2) nor an ONNX model; {_ADVICE}")
+    raise InputError(f"{path} is neither an exported program (.pt2) nor an ONNX model; {EXPORT_ADVICE}")
 
 
 def _sniff_zip(path: Path) -> ArtifactFormat:
@@ -98,14 +93,6 @@ def _sniff_zip(path: Path) -> ArtifactFormat:
             names = {name.partition("/")[2] or name for name in archive.namelist()}
     except zipfile.BadZipFile as error:
         raise InputError(f"{path} is a damaged archive ({error}); write it again") from error
-    if any(name.startswith("code/") for name in names) or "constants.pkl" in names:
-        raise InputError(f"{path} is a TorchScript program, which carries code; {_ADVICE}")
-    if any(name.startswith("data/aotinductor/") for name in names):
-        raise InputError(f"{path} is a compiled package, which runs native code; {_ADVICE}")
-    if "data.pkl" in names:
-        raise InputError(f"{path} is a pickle written by torch.save, and loading it would run code; {_ADVICE}")
-    if "serialized_exported_program.json" in names:
-        raise InputError(f"{path} was exported by an old PyTorch; export it again with PyTorch 2.13")
-    if "archive_format" not in names:
-        raise InputError(f"{path} is an archive, but not an exported program; {_ADVICE}")
+    if what := not_a_program(names):
+        raise InputError(f"{path} is {what}")
     return ArtifactFormat.EXPORTED_PROGRAM

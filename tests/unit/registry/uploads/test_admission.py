@@ -61,8 +61,10 @@ def test_programs_that_are_packed_hold_packed_archives_or_other_things_are_refus
         "in '.*model.pt': its member 'archive/data.pkl' is compressed": repacked(
             program, zipfile.ZIP_STORED, {"data/sample_inputs/model.pt": bomb}
         ),
-        "is not an exported program": zipped({"hello.txt": b"hello"}),
-        "not a whole zip archive": b"\x80\x04cos\nsystem\n",
+        "but not an exported program": zipped({"hello.txt": b"hello"}),
+        "a pickle written by torch.save": zipped({"net/data.pkl": b"\x80\x02."}),
+        "it is a pickle": b"\x80\x04cos\nsystem\n",
+        "not a whole zip archive": b"hello" * 20,
         "is damaged": program.replace(b"little", b"lettle"),
     }
     for number, (said, content) in enumerate(cases.items()):
