@@ -3,14 +3,15 @@
 import importlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
-from burnish.errors import InputError, RemoteError
+from burnish.errors import RemoteError
 from burnish.explanation import Explanation
-from burnish.files import DATASET_SUFFIXES, MODEL_SUFFIXES, require_file, sha256_of
+from burnish.files import DATASET_SUFFIXES, MODEL_SUFFIXES, require_file
 from burnish.remote import Remote
 from burnish.replies import (
     Candidate,
@@ -25,9 +26,13 @@ from burnish.replies import (
 )
 from burnish.route_calls import RouteCalls
 from burnish.settings import find_endpoints
+from burnish.uploads import OnSent, send_file
 
 UPLOAD_TIMEOUT_S = 600.0
 _POLL_S = 1.0
+
+OnFileSent = Callable[[str, int, int], None]
+"""Is told a file's name, how many bytes of it were sent, and how many it has."""
 
 
 class Client(RouteCalls):
@@ -70,19 +75,16 @@ class Client(RouteCalls):
         """Close all connections."""
         self.close()
 
-    def upload(self, path: Path, filename: str) -> str:
+    def upload(self, path: Path, filename: str, on_sent: OnSent | None = None) -> str:
         """Send one file under one of the names that the control API takes; return its digest.
+
+        A connection that breaks is made anew, and the upload goes on where it was cut.
 
         Raises:
             InputError: the file cannot be read or is refused.
             RemoteError: the control API failed.
         """
-        try:
-            with path.open("rb") as stream:
-                headers = {"x-content-sha256": sha256_of(stream)}
-                return str(self._uploads.put_file(f"/v1/artifacts/{filename}", stream, headers)["digest"])
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        return send_file(self._uploads, path, filename, on_sent)
 
     def push_files(
         self,
@@ -91,8 +93,18 @@ class Client(RouteCalls):
         evaluation: Path,
         calibration: Path | None = None,
         config: Mapping[str, Any] | None = None,
+        *,
+        on_sent: OnFileSent | None = None,
     ) -> Optimization:
         """Upload a model with its sets and start its optimization; return at once.
+
+        Args:
+            model_path: ``.pt2``, ``.onnx``, or ``.zip`` with an ONNX model and its weights in files of their own.
+            name: the model's.
+            evaluation: the evaluation set, ``.npz`` or ``.parquet``.
+            calibration: the calibration set, of the same kinds; never labels.
+            config: what the search shall do.
+            on_sent: is told a file's name, how many bytes of it were sent, and how many it has.
 
         Raises:
             InputError: a file cannot be used, or the configuration holds what it should not.
@@ -103,7 +115,10 @@ class Client(RouteCalls):
             files["calibration"] = (calibration, DATASET_SUFFIXES)
         for kind, (path, suffixes) in files.items():
             require_file(kind, path, suffixes)
-        digests = {kind: self.upload(path, f"{kind}{path.suffix}") for kind, (path, _) in files.items()}
+        digests = {
+            kind: self.upload(path, f"{kind}{path.suffix}", on_sent and partial(on_sent, path.name))
+            for kind, (path, _) in files.items()
+        }
         body = {
             "source": digests["model"],
             "evaluation": digests["evaluation"],

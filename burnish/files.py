@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from burnish.errors import InputError
 
-MODEL_SUFFIXES = (".pt2", ".onnx")
+MODEL_SUFFIXES = (".pt2", ".onnx", ".zip")
 DATASET_SUFFIXES = (".npz", ".parquet")
 _CHUNK_BYTES = 1 << 20
 

@@ -1,8 +1,8 @@
 """One remote side over HTTP: retries what is safe, and turns refusals into errors that say what to do."""
 
 import time
-from collections.abc import Mapping
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -105,14 +105,17 @@ class Remote:
                 time.sleep(pause)
         return self._json(self._send(request))
 
-    def put_file(self, path: str, body: BinaryIO, headers: Mapping[str, str]) -> Any:  # noqa: ANN401
-        """Stream an open file and return the JSON answered; never tried again.
+    def call(self, method: str, path: str, headers: Mapping[str, str], body: Iterable[bytes] = ()) -> httpx.Response:
+        """Make one call with headers of its own, its body streamed, and return the answer; never tried again.
 
         Raises:
-            InputError: the remote side says that the file must change.
+            InputError: the remote side says that the call must change.
             RemoteError: it refuses or fails.
         """
-        return self._json(self._send(self._http.build_request("PUT", path, content=body, headers=dict(headers))))
+        content = body or None
+        return self._accepted(
+            self._send(self._http.build_request(method, path, content=content, headers=dict(headers)))
+        )
 
     def _send(self, request: httpx.Request) -> httpx.Response:
         try:
@@ -126,13 +129,15 @@ class Remote:
             raise RemoteError(f"{self._name} at {self.base_url} broke off: {error!r}") from error
 
     def _json(self, response: httpx.Response) -> Any:  # noqa: ANN401
-        status = response.status_code
+        try:
+            return self._accepted(response).json()
+        except ValueError as error:
+            raise RemoteError(f"{self._name} answered what is not JSON", status=response.status_code) from error
+
+    def _accepted(self, response: httpx.Response) -> httpx.Response:
         if response.is_success:
-            try:
-                return response.json()
-            except ValueError as error:
-                raise RemoteError(f"{self._name} answered what is not JSON", status=status) from error
-        detail = _detail(response)
+            return response
+        status, detail = response.status_code, _detail(response)
         if status in _CALLER_MUST_CHANGE:
             raise InputError(detail)
         raise RemoteError(f"{self._name} answered {status}: {detail}", status=status)

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from burnish.cli.main import INPUT_ERROR, REFUSED, REMOTE_FAILED
 from burnish.cli.output import json_option, write_json, write_table
+from burnish.cli.sending import sending
 from burnish.client import Client
 from burnish.config_file import read_config
 from burnish.replies import Candidate, Interval, Optimization, Rule
@@ -42,10 +43,11 @@ def push(  # noqa: PLR0913 - one parameter an option
     no_wait: bool,
     as_json: bool,
 ) -> None:
-    """Send the model FILE (.pt2 or .onnx) under a NAME; have it optimized, gated, registered and released."""
+    """Send the model FILE (.pt2, .onnx or .zip) under a NAME; have it optimized, gated, registered and released."""
     fields = read_config(config, budget_minutes=budget, policy=policy)
     with Client() as client:
-        optimization = client.push_files(file, name, evaluation, calibration, fields)
+        with sending(quiet=as_json) as on_sent:
+            optimization = client.push_files(file, name, evaluation, calibration, fields, on_sent=on_sent)
         if no_wait:
             _write_queued(optimization, as_json=as_json)
             return

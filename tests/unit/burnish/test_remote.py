@@ -1,4 +1,3 @@
-import io
 from collections.abc import Iterator
 
 import httpx
@@ -129,11 +128,11 @@ def test_what_json_has_not_is_never_sent(control: Remote, value: float) -> None:
             send("/v1/models/digits/policy", {"policy": {"latency_objective_ms": value}})
 
 
-def test_upload_is_never_tried_again(control: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_is_never_tried_again(control: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script(httpx.ConnectError, ok())
     answer_with(monkeypatch, script)
     with pytest.raises(RemoteUnreachable, match="is the stack up"):
-        control.put_file("/v1/artifacts/model.pt2", io.BytesIO(b"x"), {})
+        control.call("PATCH", "/v1/uploads/1", {}, iter([b"x"]))
     assert script.calls == 1
 
 

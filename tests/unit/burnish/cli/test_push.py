@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from burnish.cli import main
-from burnish.client import Client
+from burnish.client import Client, OnFileSent
 from burnish.replies import Candidate, Interval, Optimization
 from tests.unit.burnish.test_replies import PASSED, REFUSAL, optimization
 
@@ -33,8 +33,11 @@ class Stack:
         monkeypatch.setattr(Client, "wait", self._wait)
         monkeypatch.setattr(Client, "candidates", lambda *_: (CANDIDATE,))
 
-    def _push_files(self, *arguments: object) -> Optimization:
+    def _push_files(self, *arguments: object, on_sent: OnFileSent) -> Optimization:
         self.pushed = arguments
+        for sent in range(0, 101, 10):
+            on_sent("net.pt2", sent * 2**20, 100 * 2**20)
+            on_sent("set.npz", sent, 100)
         return optimization()
 
     def _wait(self, identifier: str, on_update: Any) -> Optimization:  # noqa: ANN401
@@ -64,6 +67,9 @@ def test_a_refusal_names_the_rule_and_its_figures(
     assert "http://control.test/report" in shown.out
     assert "[the fastest]" in shown.out
     assert "running candidates 3/9" in shown.err
+    assert [line for line in shown.err.splitlines() if line.startswith("sending")] == [
+        f"sending net.pt2: {percent} % of 100 MiB" for percent in (25, 50, 75, 100)
+    ]
 
 
 def test_json_is_one_value_and_nothing_else(
