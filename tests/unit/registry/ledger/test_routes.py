@@ -33,8 +33,9 @@ def test_the_replay_ends_with_what_is_live(choices: list[int]) -> None:
             if live is not None:
                 history.append(event(ReleaseAction.POLICY, before[live][0], generation))
         elif choice:
-            before[generation] = (choice, live)
-            live = generation
+            if live is None or before[live][0] != choice:  # otherwise it ends a split
+                before[generation] = (choice, live)
+                live = generation
             history.append(event(ReleaseAction.PROMOTE, choice, generation))
         elif live is not None and (parent := before[live][1]) is not None:
             live = parent
