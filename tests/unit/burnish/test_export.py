@@ -94,7 +94,7 @@ class Recorder(Client):
     sent: dict[str, object]
     closed = False
 
-    def push_files(self, model_path, name, evaluation, calibration=None, config=None) -> Optimization:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    def push_files(self, model_path, name, evaluation, calibration=None, config=None, *, on_sent=None) -> Optimization:  # type: ignore[no-untyped-def]  # noqa: ANN001
         program = torch.export.load(model_path)
         with np.load(evaluation) as arrays:
             shapes = {key: arrays[key].shape for key in arrays.files}
