@@ -1,10 +1,14 @@
 """A tiny worker behind the gateway: says who answered and what it was sent. Run: python upstream.py PORT.
 
-REST at PORT, gRPC at PORT + 1. ``GET /seen`` says how many requests came in at either, probes apart.
+REST at PORT, gRPC at PORT + 1. ``GET /seen`` says how many requests came in at either, probes apart. At SIGUSR1 it ends
+itself by SIGKILL between two steps of its event loop: with requests in hand, but no answer half written. uvicorn writes
+an answer in two pieces; the engine's door writes it in one.
 """
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -68,6 +72,8 @@ async def _health(*_: Any) -> Any:  # noqa: ANN401
 
 async def serve() -> None:
     """Open both doors."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, lambda: os.kill(os.getpid(), signal.SIGKILL))
     server = grpc.aio.server()
     handler, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
     read, write = pb.ModelInferRequest.FromString, pb.ModelInferResponse.SerializeToString
