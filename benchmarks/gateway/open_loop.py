@@ -5,14 +5,11 @@ from the moment at which a request was due, so that a server that stands still i
 """
 
 import asyncio
-import subprocess
 import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from pathlib import Path
-from types import TracebackType
-from typing import Self, cast
+from typing import cast
 
 import grpc
 import httptools
@@ -23,9 +20,9 @@ from pydantic import Field
 
 from benchmarks.serving.figures import Target, Wire
 from benchmarks.serving.load_http import HOST, written
+from benchmarks.serving.load_process import LoadProcess
 from registry.records.base import Record
 
-_ROOT = Path(__file__).parents[2]
 _CONNECTIONS = 64
 _CHANNELS = 4
 _TICK_S = 0.0005
@@ -194,34 +191,22 @@ def _round(tally: _Tally, cpu_s: float) -> OpenRound:
     )
 
 
-class OpenGenerator:
-    """The process that puts load at a constant rate on servers."""
+class OpenGenerator(LoadProcess):
+    """Puts load at a constant rate on several targets at the same time."""
 
-    def __enter__(self) -> Self:
-        """Start it."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.gateway.open_loop"],
-            cwd=_ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.communicate()
+    def __init__(self) -> None:
+        """Nothing is started yet."""
+        super().__init__("benchmarks.gateway.open_loop")
 
     def hold(self, seconds: float, *loads: tuple[Target, float]) -> dict[str, OpenRound]:
-        """Send to each target at its rate; return what each answered, by its name."""
-        assert self._process.stdin
-        assert self._process.stdout
+        """Send to each target at its rate; return what each answered, by its name.
+
+        Raises:
+            RuntimeError: the process is gone.
+        """
         rates = {target.name: rate for target, rate in loads}
         job = OpenJob(rates=rates, targets=tuple(target for target, _ in loads), seconds=seconds)
-        self._process.stdin.write(job.model_dump_json() + "\n")
-        self._process.stdin.flush()
-        return _Answer.model_validate_json(self._process.stdout.readline()).rounds
+        return _Answer.model_validate_json(self.ask(job.model_dump_json())).rounds
 
 
 class _Answer(Record):

@@ -1,16 +1,11 @@
 """Rounds of load: short ones, every target in turn, in random order, many times over."""
 
 import random
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from benchmarks.serving.figures import LoadJob, Round, Target
-
-_ROOT = Path(__file__).parents[2]
+from benchmarks.serving.load_process import LoadProcess
 
 
 class Plan(NamedTuple):
@@ -31,24 +26,12 @@ class Bout(NamedTuple):
     connections: int
 
 
-class LoadGenerator:
-    """The process that puts load on servers."""
+class LoadGenerator(LoadProcess):
+    """Holds rounds of one target at a time."""
 
-    def __enter__(self) -> Self:
-        """Start it."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.serving.load"],
-            cwd=_ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.communicate()
+    def __init__(self) -> None:
+        """Nothing is started yet."""
+        super().__init__("benchmarks.serving.load")
 
     def hold(self, job: LoadJob) -> Round:
         """Hold one round.
@@ -56,14 +39,7 @@ class LoadGenerator:
         Raises:
             RuntimeError: the process is gone.
         """
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(job.model_dump_json() + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the load generator ended; what it wrote stands above")
-        return Round.model_validate_json(line)
+        return Round.model_validate_json(self.ask(job.model_dump_json()))
 
 
 def measure(bouts: Sequence[Bout], pids: Mapping[str, tuple[int, ...]], plan: Plan) -> list[list[Round]]:

@@ -10,7 +10,7 @@ import pytest
 from registry.errors import InputError
 from registry.uploads.archive import Archive
 from registry.uploads.limits import SMALL_BYTES, UploadLimits
-from tests.unit.registry.uploads.zips import directory, in_entry, opened, patched, zipped
+from tests.unit.registry.uploads.zips import CountingFile, directory, in_entry, opened, patched, zipped
 
 MIB = 2**20
 # Places of fields in a directory entry, and in a local header that stands at 0.
@@ -126,22 +126,15 @@ def test_more_files_than_the_limit_are_refused_by_the_count_alone() -> None:
 
 
 def test_a_million_entries_are_refused_after_the_directory_of_the_end_was_read() -> None:
-    class Counting(io.BytesIO):
-        read_bytes = 0
-
-        def read(self, size: int | None = -1, /) -> bytes:
-            taken = super().read(size)
-            Counting.read_bytes += len(taken)
-            return taken
-
     entry = struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
     end_64 = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 10**6, 10**6, len(entry) * 10**6, 0)
     locator = struct.pack("<4sLQL", b"PK\6\7", 0, len(entry) * 10**6, 1)
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
     content = entry * 10**6 + end_64 + locator + end
+    counting = CountingFile(content)
     with pytest.raises(InputError, match="lists 1000000 files; the limit is 10000"):
-        Archive(Counting(content), len(content), UploadLimits())
-    assert Counting.read_bytes < 200
+        Archive(counting, len(content), UploadLimits())
+    assert counting.read_bytes < 200
 
 
 def test_a_bomb_is_refused_by_its_ratio_and_by_what_it_unpacks_to() -> None:

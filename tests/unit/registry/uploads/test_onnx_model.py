@@ -8,6 +8,7 @@ from registry.errors import InputError
 from registry.uploads import onnx_model
 from registry.uploads.onnx_model import MESSAGES, ExternalTensor, external_tensors
 from tests.unit.registry.uploads.models import as_file, model, point_outside
+from tests.unit.registry.uploads.zips import CountingFile
 
 
 def found(content: bytes) -> list[ExternalTensor]:
@@ -98,19 +99,12 @@ def length(value: int) -> bytes:
 
 
 def test_weights_inside_are_passed_over_unread() -> None:
-    class Counting(io.BytesIO):
-        read_bytes = 0
-
-        def read(self, size: int | None = -1, /) -> bytes:
-            taken = super().read(size)
-            Counting.read_bytes += len(taken)
-            return taken
-
     made = model()
     made.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(10**6, np.float32), "large"))
     content = made.SerializeToString()
-    assert list(external_tensors(Counting(content), len(content))) == []
-    assert Counting.read_bytes < 1000
+    counting = CountingFile(content)
+    assert list(external_tensors(counting, len(content))) == []
+    assert counting.read_bytes < 1000
 
 
 def test_a_model_beyond_what_protobuf_reads_is_refused_unread() -> None:

@@ -13,6 +13,17 @@ from registry.uploads.limits import UploadLimits
 LIMITS = UploadLimits()
 
 
+class CountingFile(io.BytesIO):
+    """A file in memory that counts what is read of it."""
+
+    read_bytes = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        taken = super().read(size)
+        self.read_bytes += len(taken)
+        return taken
+
+
 def zipped(members: Mapping[Any, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     """An archive as ``zipfile`` writes it, of contents by name or by ``ZipInfo``."""
     buffer = io.BytesIO()
