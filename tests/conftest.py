@@ -1,10 +1,13 @@
-"""What every test shares: the --slow switch, and the servers that some start."""
+"""What every test shares: the --slow switch, loggers that are heard, and the servers that some start."""
 
+import logging
 from collections.abc import Iterator
 
 import pytest
 
 pytest_plugins = ["tests.servers", "tests.integration.echo_engine"]
+
+OURS = ("burnish", "flows", "tasks", "serving", "monitoring", "registry")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,3 +29,19 @@ def _searches_learn_nothing_from_outside(tmp_path_factory: pytest.TempPathFactor
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BURNISH_HISTORY", str(tmp_path_factory.mktemp("history") / "history.jsonl"))
         yield
+
+
+@pytest.fixture(autouse=True)
+def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Our loggers are heard: MLflow's, Prefect's and Alembic's configuration silences those that there are."""
+    monkeypatch.setattr(logging.root.manager, "disable", logging.NOTSET)
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.partition(".")[0] in OURS and isinstance(logger, logging.Logger):
+            monkeypatch.setattr(logger, "disabled", False)
+            monkeypatch.setattr(logger, "propagate", True)
+    levels = {name: logging.getLogger(name).level for name in OURS}
+    for name in OURS:
+        logging.getLogger(name).setLevel(logging.INFO)  # forgets, too, what every logger remembers of being silenced
+    yield
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
