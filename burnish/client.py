@@ -2,7 +2,7 @@
 
 import importlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +10,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from burnish.errors import RemoteError
+from burnish.experiment_calls import ExperimentCalls
 from burnish.explanation import Explanation
 from burnish.files import DATASET_SUFFIXES, MODEL_SUFFIXES, require_file
 from burnish.remote import Remote
@@ -35,7 +36,7 @@ OnFileSent = Callable[[str, int, int], None]
 """Is told a file's name, how many bytes of it were sent, and how many it has."""
 
 
-class Client(RouteCalls):
+class Client(RouteCalls, ExperimentCalls):
     """A stack, found by ``BURNISH_CONTROL_URL`` and ``BURNISH_GATEWAY_URL`` or in ``BURNISH_HOME``."""
 
     def __init__(
@@ -135,7 +136,7 @@ class Client(RouteCalls):
 
     def optimizations(self, model: str | None = None) -> tuple[Optimization, ...]:
         """List optimizations, newest first."""
-        found = self._list("/v1/optimizations", "optimizations", {"model": model})
+        found = self._control.items("/v1/optimizations", "optimizations", {"model": model})
         return tuple(Optimization.read({"status": status}, self.control_url) for status in found)
 
     def cancel(self, optimization_id: str) -> Optimization:
@@ -184,11 +185,11 @@ class Client(RouteCalls):
             contains: what their names hold anywhere.
         """
         filters = {"prefix": prefix, "contains": contains}
-        return tuple(Model.read(found) for found in self._list("/v1/models", "models", filters))
+        return tuple(Model.read(found) for found in self._control.items("/v1/models", "models", filters))
 
     def versions(self, model: str) -> Versions:
         """List the versions of a model, oldest first."""
-        pages = list(self._pages(f"/v1/models/{quote(model, safe='')}/versions", {}))
+        pages = list(self._control.pages(f"/v1/models/{quote(model, safe='')}/versions", {}))
         found, versions = pages[-1], [version for page in pages for version in page["versions"]]
         route = found["route"] or {}
         return Versions(
@@ -250,23 +251,16 @@ class Client(RouteCalls):
 
     def drift_reports(self, model: str) -> tuple[DriftReport, ...]:
         """List the drift reports of a model, newest first."""
-        found = self._list(f"/v1/models/{quote(model, safe='')}/drift", "reports", {})
+        found = self._control.items(f"/v1/models/{quote(model, safe='')}/drift", "reports", {})
         return tuple(DriftReport.read(report, self.control_url) for report in found)
 
     def retrain(self, model: str, trainer: str | None = None) -> FlowRun:
         """Start the flow that retrains a model."""
         return FlowRun.read(self._control.post(f"/v1/models/{quote(model, safe='')}/retrain", {"trainer": trainer}))
 
-    def feedback(self, model: str, request_id: str, labels: Iterable[float]) -> None:
-        """Tell the true answers to one request, one value a sample."""
-        body = {"model": model, "request_id": request_id, "labels": [float(label) for label in labels]}
-        self._control.post("/v1/feedback", body)
-
-    def _list(self, path: str, items: str, filters: Mapping[str, str | None]) -> Iterator[Any]:
-        return (item for page in self._pages(path, filters) for item in page[items])
-
-    def _pages(self, path: str, filters: Mapping[str, str | None]) -> Iterator[Any]:
-        asked = {name: value for name, value in filters.items() if value is not None}
-        yield (page := self._control.get(path, asked))
-        while page["next"] is not None:
-            yield (page := self._control.get(path, asked | {"cursor": page["next"]}))
+    def feedback(
+        self, model: str, request_id: str, labels: Iterable[float] = (), *, score: float | None = None
+    ) -> None:
+        """Tell what became known of one request: the true answers, one a sample, or a score of it from 0 to 1."""
+        told = {"labels": [float(label) for label in labels], "score": score}
+        self._control.post("/v1/feedback", {"model": model, "request_id": request_id, **told})

@@ -110,6 +110,8 @@ class AnsweredRequest:
     """The last change of the model's route before the request was answered."""
     labels: tuple[float, ...] | None
     """The true answers that came as feedback; None: none came."""
+    score: float | None = None
+    """The score of the answer that came as feedback; None: none came."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ class Explanation:
             samples=request["samples"],
             file=request["file"],
             in_force=ReleaseStep.read(found["in_force"]) if found["in_force"] else None,
-            labels=tuple(found["feedback"]["labels"]) if found["feedback"] else None,
+            labels=tuple(found["feedback"]["labels"]) or None if found["feedback"] else None,
+            score=found["feedback"]["score"] if found["feedback"] else None,
         )
         return cls(answered, tuple(Origin.read(version, base_url) for version in found["versions"]))
 

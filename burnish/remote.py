@@ -1,7 +1,7 @@
 """One remote side over HTTP: retries what is safe, and turns refusals into errors that say what to do."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -40,6 +40,22 @@ class Remote:
             RemoteError: it refuses or fails.
         """
         return self._again(self._http.build_request("GET", path, params=dict(params or {})))
+
+    def pages(self, path: str, filters: Mapping[str, str | None]) -> Iterator[Any]:
+        """Read a list's pages one after another; a filter that is None is left out.
+
+        Raises:
+            InputError: the remote side says that the call must change.
+            RemoteError: it refuses or fails.
+        """
+        asked = {name: value for name, value in filters.items() if value is not None}
+        yield (page := self.get(path, asked))
+        while page["next"] is not None:
+            yield (page := self.get(path, asked | {"cursor": page["next"]}))
+
+    def items(self, path: str, name: str, filters: Mapping[str, str | None]) -> Iterator[Any]:
+        """Read the items of a list, which its pages hold under this name; fails as ``pages`` does."""
+        return (item for page in self.pages(path, filters) for item in page[name])
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:  # noqa: ANN401
         """Send JSON and return the JSON answered; tried again as ``get`` is, for its key lets it be done once only.

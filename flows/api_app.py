@@ -16,6 +16,7 @@ from fastapi.staticfiles import StaticFiles
 from flows import (
     api_audit,
     api_events,
+    api_experiments,
     api_explain,
     api_metrics,
     api_models,
@@ -96,7 +97,8 @@ def build_app(platform: Platform) -> FastAPI:
     app.add_middleware(AuditTrail, ledger=platform.ledger)
     app.add_middleware(RequestIds)
     uploads = (api_uploads, api_upload_sessions)
-    for part in (*uploads, api_optimizations, api_events, api_models, api_releases, api_watching, api_explain):
+    routes = (api_models, api_releases, api_experiments)
+    for part in (*uploads, api_optimizations, api_events, *routes, api_watching, api_explain):
         app.include_router(part.router, prefix="/v1", dependencies=[needs(Scope.DEPLOY)])
     for further in (
         api_watching.feedback_router,

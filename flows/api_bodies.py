@@ -1,10 +1,12 @@
 """What the control API takes and answers, besides the records themselves."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
 from registry.records.base import Digest, ModelName, Record, VersionNumber
+from registry.records.experiment import Arm, Experiment, ExperimentMetric
 from registry.records.model import ModelVersion, ServedVersion
 from registry.records.observation import DriftReport
 from registry.records.optimization import OptimizationConfig
@@ -83,6 +85,39 @@ class TrafficView(Record):
     generation: int = Field(description="Of the route; 0: nothing is live.")
     champion: VersionNumber | None
     split: TrafficSplit | None
+
+
+class ExperimentBody(ChangeBody):
+    """What to ask live traffic."""
+
+    split: TrafficSplit = Field(description="The champion, which is the control, and other versions.")
+    metric: ExperimentMetric
+    confidence: float = Field(default=0.95, ge=0.5, lt=1, description="That all that is said of the arms holds.")
+    hypothesis: Reason = Field(default="", description="What is asked, for people.")
+
+
+class EndBody(Record):
+    """How an experiment shall end."""
+
+    promote: VersionNumber | None = Field(
+        default=None, description="The arm that gets all traffic; none: the champion."
+    )
+    reason: Reason = Field(default="", description="Kept in the history.")
+
+
+class ExperimentView(Record):
+    """An experiment, and what is known of its arms at this look."""
+
+    experiment: Experiment
+    arms: tuple[Arm, ...]
+    until: datetime | None = Field(description="Requests count until then: it ended, or its split was replaced.")
+    notes: tuple[str, ...] = Field(default=(), description="What could not be read, or was left out.")
+
+
+class ExperimentList(Page):
+    """A model's experiments, newest first."""
+
+    experiments: tuple[Experiment, ...]
 
 
 class ShadowBody(ChangeBody):

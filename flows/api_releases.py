@@ -33,7 +33,7 @@ router = APIRouter(prefix="/models/{model}", tags=["releases"], route_class=Once
 @router.post("/promote", response_model=ReleaseView, responses=CHANGED)
 def promote(model: OwnModel, body: PromoteBody, platform: Stack, who: Who, if_match: IfMatch = None) -> Response:
     """Make a version the champion; the answer says which workers serve it already."""
-    _admit(platform, model, body.version)
+    admit(platform, model, body.version)
     return _change(platform, who, model, Promote(version=body.version), body, if_match)
 
 
@@ -73,14 +73,14 @@ def traffic(model: OwnModel, platform: Stack, if_none_match: IfNoneMatch = None)
 def set_traffic(model: OwnModel, body: TrafficBody, platform: Stack, who: Who, if_match: IfMatch = None) -> Response:
     """Split the requests between the champion and other versions, by percentages that sum to 100."""
     for version in body.split.weights:
-        _admit(platform, model, version)
+        admit(platform, model, version)
     return _change(platform, who, model, SetTraffic(split=body.split), body, if_match)
 
 
 @router.put("/shadow", response_model=ReleaseView, responses=CHANGED)
 def set_shadow(model: OwnModel, body: ShadowBody, platform: Stack, who: Who, if_match: IfMatch = None) -> Response:
     """Let a version that is not live compute a share of the requests after they were answered."""
-    _admit(platform, model, body.shadow.version)
+    admit(platform, model, body.shadow.version)
     return _change(platform, who, model, SetShadow(shadow=body.shadow), body, if_match)
 
 
@@ -101,7 +101,7 @@ def _route(platform: Platform, model: str) -> Route | None:
     return platform.ledger.route(model)
 
 
-def _admit(platform: Platform, model: str, version: int) -> None:
+def admit(platform: Platform, model: str, version: int) -> None:
     """Bring a registered version that the ledger does not hold yet, such as one never released, into the ledger."""
     if all(served.version != version for served in platform.ledger.served(model)):
         platform.ledger.admit(model, platform.store.version(model, version).served)
@@ -120,17 +120,18 @@ def _change(
     )
     with api_etags.precondition(if_match):
         route = releases.change_route(platform.ledger, platform.settings.catalog_folder, change)
-    _tell_audit(platform, route)
-    platform.reconciler.wake()
-    taken = platform.workers.await_generation(model, route.generation)
-    view = ReleaseView(route=route, acknowledged=taken.acknowledged, pending=taken.pending)
+    view = await_taken(platform, route)
     return JSONResponse(shortened(view).model_dump(mode="json"), headers={"ETag": api_etags.tag(route.generation)})
 
 
-def _tell_audit(platform: Platform, route: Route) -> None:
+def await_taken(platform: Platform, route: Route) -> ReleaseView:
+    """Tell the audit what is in force now, and wait until the workers serve it or say which do not yet."""
     live = {served.version: served.artifact.sha256 for served in platform.ledger.served(route.model)}
     add_evidence(
         generation=route.generation,
         champion=route.champion,
         artifacts={str(version): live[version] for version in route.split.weights},
     )
+    platform.reconciler.wake()
+    taken = platform.workers.await_generation(route.model, route.generation)
+    return ReleaseView(route=route, acknowledged=taken.acknowledged, pending=taken.pending)

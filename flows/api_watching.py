@@ -62,8 +62,8 @@ def retrain(model: OwnModel, body: RetrainBody, platform: Stack) -> FlowRun:
 
 @feedback_router.post("/feedback", status_code=202)
 def feedback(body: FeedbackBody, platform: Stack, who: Who, request: Request) -> Feedback:
-    """Keep the true answer to one request."""
-    told = Feedback(model=own_name(request, who, body.model), request_id=body.request_id, labels=body.labels)
+    """Keep what became known of one request: the true answers, or a score."""
+    told = Feedback(**{**body.model_dump(), "model": own_name(request, who, body.model)})
     platform.require_model(told.model)
     platform.ledger.add_feedback(told)
     add_evidence(request_id_of_answer=told.request_id)

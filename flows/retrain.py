@@ -27,7 +27,7 @@ async def retrain(model: QualifiedName | None = None, trainer: str | None = None
     """Train a model again on its captured requests and their true answers; the new model goes the way of every other.
 
     Args:
-        model: the model's name; none means every model that has feedback.
+        model: the model's name; none means every model that has labels as feedback.
         trainer: ``module:function``, one of the setting ``trainers``; none means the first of them.
 
     Returns:
@@ -36,13 +36,14 @@ async def retrain(model: QualifiedName | None = None, trainer: str | None = None
     settings = StackSettings()
     ledger = wiring.ledger(settings)
     try:
-        names = (model,) if model else tuple(name for name in ledger.models() if ledger.feedback(name))
-        feedback = {name: ledger.feedback(name) for name in names}
+        names = (model,) if model else ledger.models()
+        labelled = {name: tuple(told for told in ledger.feedback(name) if told.labels) for name in names}
     finally:
         ledger.close()
-    if not names:
-        get_run_logger().info("no model has feedback; nothing to train on")
-    return tuple([await _retrain(settings, name, feedback[name], trainer) for name in names])
+    wanted = {name: told for name, told in labelled.items() if told or model}
+    if not wanted:
+        get_run_logger().info("no model has labels as feedback; nothing to train on")
+    return tuple([await _retrain(settings, name, told, trainer) for name, told in wanted.items()])
 
 
 async def _retrain(settings: StackSettings, model: str, feedback: tuple[Feedback, ...], trainer: str | None) -> str:

@@ -39,6 +39,8 @@ class Query:
     """Only samples before this unix time, in milliseconds."""
     limit: int = DEFAULT_LIMIT
     """At most this many samples: the latest."""
+    outputs_only: bool = False
+    """Leave the inputs in the files: the window holds none."""
 
 
 @dataclass(frozen=True)
@@ -149,13 +151,13 @@ def written_ms(path: Path) -> int:
 
 
 def _read(path: Path, query: Query) -> _Piece:
-    table = pq.read_table(path)
-    metadata = table.schema.metadata or {}
+    metadata = pq.read_schema(path).metadata or {}
     if SIGNATURE_KEY not in metadata:
         raise ValueError("its schema holds no burnish.signature")
     signature = Signature.model_validate_json(metadata[SIGNATURE_KEY])
-    needed = ["request_id", "row", "timestamp", "version", *_columns(signature)]
-    table = table.select(needed)
+    if query.outputs_only:
+        signature = signature.model_copy(update={"inputs": ()})
+    table = pq.read_table(path, columns=["request_id", "row", "timestamp", "version", *_columns(signature)])
     keep = np.ones(table.num_rows, dtype=bool)
     if query.version is not None:
         keep &= table["version"].to_numpy() == query.version

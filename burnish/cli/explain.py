@@ -48,8 +48,8 @@ def _request(request: AnsweredRequest) -> Iterator[str]:
     yield _line("captured in", request.file)
     if request.in_force is not None:
         yield _line("route then", _release(request.in_force))
-    labels = "none" if request.labels is None else ", ".join(f"{label:g}" for label in request.labels)
-    yield _line("feedback", labels)
+    told = [] if request.score is None else [f"score {request.score:g}"]
+    yield _line("feedback", ", ".join([*(f"{label:g}" for label in request.labels or ()), *told]) or "none")
 
 
 def _origin(origin: Origin) -> Iterator[str]:

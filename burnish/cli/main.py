@@ -38,6 +38,7 @@ COMMANDS = {
     "policy": Entry("burnish.cli.serving:policy", "Say or change how a model is served."),
     "shadow": Entry("burnish.cli.serving:shadow", "Let a version compute answered requests again, or end it."),
     "traffic": Entry("burnish.cli.serving:traffic", "Say or change which versions answer which share of the requests."),
+    "experiment": Entry("burnish.cli.experiments:experiment", "Compare versions on live traffic."),
     "monitor": Entry("burnish.cli.watch:monitor", "Make a drift report of a model now."),
     "retrain": Entry("burnish.cli.watch:retrain", "Retrain a model now."),
     "build": Entry("burnish.cli.build:build", "Build the Bento of a version."),

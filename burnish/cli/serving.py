@@ -82,9 +82,7 @@ def shadow(name: str, version: int | None, percent: float, off: bool, reason: st
 @json_option
 def traffic(name: str, split: tuple[str, ...], expected: int | None, reason: str, as_json: bool) -> None:
     """Say which versions answer the requests of the model NAME or, with a SPLIT such as 3=90 4=10, change that."""
-    wanted = dict(_share(part) for part in split)
-    if len(wanted) < len(split):
-        raise click.UsageError("each version may be named once")
+    wanted = percentages(split)
     with Client() as client:
         if wanted:
             release = client.set_traffic(name, wanted, expected_generation=expected, reason=reason)
@@ -97,6 +95,18 @@ def traffic(name: str, split: tuple[str, ...], expected: int | None, reason: str
         return
     for version, percent in sorted(found.percentages.items()):
         click.echo(f"version {version:<6}{percent:g} %{'  champion' if version == found.champion else ''}")
+
+
+def percentages(split: tuple[str, ...]) -> dict[int, float]:
+    """Read a split such as ``3=90 4=10``.
+
+    Raises:
+        UsageError: a part is none, or a version is named twice.
+    """
+    wanted = dict(_share(part) for part in split)
+    if len(wanted) < len(split):
+        raise click.UsageError("each version may be named once")
+    return wanted
 
 
 def _share(part: str) -> tuple[int, float]:

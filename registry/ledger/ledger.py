@@ -9,6 +9,7 @@ from registry.ledger import routes
 from registry.ledger.api_keys import ApiKeys
 from registry.ledger.audit import Audit
 from registry.ledger.database import Database, insert_if_absent
+from registry.ledger.experiments import Experiments
 from registry.ledger.kept_answers import KeptAnswers
 from registry.ledger.listings import Listings
 from registry.ledger.tables import DRIFT_REPORTS, FEEDBACK, OPTIMIZATIONS, SERVED_VERSIONS
@@ -24,7 +25,7 @@ from registry.records.tenant import split_name
 class Ledger:
     """Routes, release history, admitted versions, optimizations, feedback and drift reports in one database.
 
-    Beside them, in attributes of their own: tenants, their keys, the audit, usage.
+    Beside them, in attributes of their own: tenants, their keys, the audit, usage, experiments.
 
     Any number of threads, processes and (on Postgres) hosts may use it at once.
     """
@@ -42,6 +43,7 @@ class Ledger:
         self.usage = Usage(self._database)
         self.answers = KeptAnswers(self._database)
         self.listings = Listings(self._database)
+        self.experiments = Experiments(self._database)
 
     def migrate(self) -> None:
         """Make or upgrade the tables; safe when several processes start at once.
@@ -186,7 +188,7 @@ class Ledger:
     def feedback(self, model: str) -> tuple[Feedback, ...]:
         """Return all feedback of a model in the order of arrival."""
         query = (
-            sa.select(FEEDBACK.c.model, FEEDBACK.c.request_id, FEEDBACK.c.labels)
+            sa.select(FEEDBACK.c.model, FEEDBACK.c.request_id, FEEDBACK.c.labels, FEEDBACK.c.score)
             .where(FEEDBACK.c.model == model)
             .order_by(FEEDBACK.c.at, FEEDBACK.c.request_id)
         )
@@ -195,7 +197,7 @@ class Ledger:
 
     def feedback_on(self, model: str, request_id: str) -> Feedback | None:
         """Return the true answer to one request; None if nobody told it."""
-        query = sa.select(FEEDBACK.c.model, FEEDBACK.c.request_id, FEEDBACK.c.labels).where(
+        query = sa.select(FEEDBACK.c.model, FEEDBACK.c.request_id, FEEDBACK.c.labels, FEEDBACK.c.score).where(
             (FEEDBACK.c.model == model) & (FEEDBACK.c.request_id == request_id)
         )
         with self._database.read() as connection:

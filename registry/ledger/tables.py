@@ -8,6 +8,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKeyConstraint,
     Integer,
     MetaData,
@@ -97,8 +98,20 @@ FEEDBACK = Table(
     Column("model", String(95), nullable=False),
     Column("request_id", String(128), nullable=False),
     Column("labels", JSON, nullable=False),
+    Column("score", Float, nullable=True),
     Column("at", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("model", "request_id", name="pk_feedback"),
+)
+
+EXPERIMENTS = Table(
+    "experiments",
+    METADATA,
+    Column("id", String(32), nullable=False),
+    Column("model", String(95), nullable=False, index=True),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime, nullable=True),
+    Column("record", Text, nullable=False),
+    PrimaryKeyConstraint("id", name="pk_experiments"),
 )
 
 DRIFT_REPORTS = Table(

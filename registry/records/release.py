@@ -161,8 +161,15 @@ class OptimizationStatus(Record):
 
 
 class Feedback(Record):
-    """The true answer to one captured request; ``labels`` holds one value a sample."""
+    """What became known of one captured request: the true answers, one a sample, or a score of the whole answer."""
 
     model: QualifiedName
     request_id: str = Field(min_length=1, max_length=128)
-    labels: tuple[float, ...] = Field(min_length=1)
+    labels: tuple[float, ...] = Field(default=(), description="One a sample.")
+    score: float | None = Field(default=None, ge=0, le=1, description="How good the answer was; more is better.")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.labels and self.score is None:
+            raise ValueError("feedback holds labels, one a sample, or a score from 0 to 1")
+        return self

@@ -61,7 +61,7 @@ def test_processes_that_migrate_at_once_make_the_tables_once(ledger_url: str) ->
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
     with sa.create_engine(ledger_url).connect() as connection:
-        assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars().all() == ["0004"]
+        assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars().all() == ["0005"]
 
 
 def test_the_migrations_make_the_tables_that_the_code_uses(ledger: Ledger, ledger_url: str) -> None:

@@ -26,7 +26,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeStack
 
 def test_every_call_of_the_client_can_be_awaited_with_the_same_arguments() -> None:
     calls = {name for name, found in vars(Client).items() if inspect.isfunction(found) and not name.startswith("_")}
-    calls |= {name for name, found in vars(Client.__base__).items() if inspect.isfunction(found)}
+    calls |= {name for base in Client.__bases__ for name, found in vars(base).items() if inspect.isfunction(found)}
     for name in calls - {"close"}:
         assert inspect.signature(getattr(AsyncClient, name)) == inspect.signature(getattr(Client, name)), name
 
