@@ -4,6 +4,8 @@ Start it with ``uvicorn --factory flows.api:create_app``. It answers to API keys
 on loopback.
 """
 
+import sys
+
 import httpx
 from fastapi import FastAPI
 
@@ -16,10 +18,14 @@ from flows.api_usage import gather
 from flows.settings import StackSettings
 
 PREFECT_TIMEOUT_S = 20.0
+SWITCH_S = 0.001
+"""A handler that comes back from the disk waits so long for a thread that computes, and not Python's 5 ms: a promotion
+comes back a dozen times."""
 
 
 def create_app() -> FastAPI:
     """Build the application for the stack that the settings name."""
+    sys.setswitchinterval(SWITCH_S)
     settings = StackSettings()
     ledger = wiring.ledger(settings)
     store = wiring.model_store(settings)

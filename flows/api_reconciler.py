@@ -52,6 +52,7 @@ class Reconciler:
         self._following = Following(ledger, store, catalog_folder)
         self._deployments = deployments
         self._further = tuple(further)
+        self._changed: set[str] = set()
         self._due = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
@@ -66,8 +67,9 @@ class Reconciler:
         """Start the thread; its first round begins at once."""
         self._thread.start()
 
-    def wake(self) -> None:
-        """Begin the next round now rather than after the interval."""
+    def wake(self, model: str) -> None:
+        """Let the mirrors follow a model whose route has just changed now rather than after the interval."""
+        self._changed.add(model)
         self._due.set()
 
     def stop(self, wait_s: float = 5.0) -> None:
@@ -88,22 +90,40 @@ class Reconciler:
         notes.extend(self._settle_lost_runs())
         return Findings(mirrors=self._following.mirrors, notes=tuple(notes))
 
+    def follow(self) -> Findings:
+        """Look only at the models that it was woken for; what the last round found of the others still stands."""
+        changed = [self._changed.pop() for _ in range(len(self._changed))]
+        notes = list(self.findings.notes)
+        try:
+            notes.extend(self._following.follow(changed))
+        except BurnishError as error:  # the next round tries again: it goes by what is in the ledger
+            self._following.mirrors = f"cannot be looked at: {error}"
+            notes.append(str(error))
+        return Findings(mirrors=self._following.mirrors, notes=tuple(dict.fromkeys(notes)))
+
     def _run(self) -> None:
-        whole_due = 0.0
+        round_due = whole_due = 0.0
         while not self._stopping.is_set():
             began = time.monotonic()
-            whole = began >= whole_due
-            found = self.look(whole=whole)
-            if whole:
-                whole_due = began + max(INTERVAL_S, (time.monotonic() - began) / WHOLE_SHARE)
-            known = set(self.findings.notes)
-            for note in found.notes:
-                if note not in known:
-                    _log.warning(note)
-            self.findings = found
-            self._due.wait(INTERVAL_S)
+            if began < round_due:
+                self._tell(self.follow())
+            else:
+                whole = began >= whole_due
+                self._tell(self.look(whole=whole))
+                ended = time.monotonic()
+                round_due = ended + INTERVAL_S
+                if whole:
+                    whole_due = began + max(INTERVAL_S, (ended - began) / WHOLE_SHARE)
+            self._due.wait(max(0.0, round_due - time.monotonic()))
             self._stopping.wait(GATHER_S)
             self._due.clear()
+
+    def _tell(self, found: Findings) -> None:
+        known = set(self.findings.notes)
+        for note in found.notes:
+            if note not in known:
+                _log.warning(note)
+        self.findings = found
 
     def _do_further(self) -> Iterator[str]:
         for step in self._further:

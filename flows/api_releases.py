@@ -132,6 +132,6 @@ def await_taken(platform: Platform, route: Route) -> ReleaseView:
         champion=route.champion,
         artifacts={str(version): live[version] for version in route.split.weights},
     )
-    platform.reconciler.wake()
+    platform.reconciler.wake(route.model)
     taken = platform.workers.await_generation(route.model, route.generation)
     return ReleaseView(route=route, acknowledged=taken.acknowledged, pending=taken.pending)

@@ -4,7 +4,8 @@ What was found in step is remembered by the marks of ledger and file, so that a 
 """
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flows.releases import mirror, publish
@@ -12,13 +13,19 @@ from registry.errors import RegistryError, TransientError
 from registry.ledger.ledger import Ledger
 from registry.ledger.listings import Mark
 from registry.store.base import CHAMPION, ModelStore
-from serving.engine.catalog import SUFFIX
+from serving.engine.catalog import SUFFIX, holds_entry
 
 IN_STEP = "in step"
 NOT_LOOKED = "not looked at yet"
 
 _NAMED = 100
 """So many models are named at most where something is said of each."""
+
+_AT_ONCE = 100
+"""So many models are read of the ledger by one query; ..."""
+
+_PAUSE_SHARE = 2.0
+"""... and so many times as long as that took, requests have the process for themselves."""
 
 _Stamp = tuple[int, int, int]
 
@@ -33,6 +40,7 @@ class Following:
         self._folder = catalog_folder
         self._published: dict[str, tuple[Mark, _Stamp | None]] = {}
         self._mirrored: dict[str, int] = {}
+        self._behind: set[str] = set()
         self.mirrors = NOT_LOOKED
 
     def repair(self, *, whole: bool = True) -> Iterator[str]:
@@ -59,14 +67,33 @@ class Following:
             yield f"the model store cannot be looked at, its aliases follow later: {error}"
         yield from self._unreleased()
 
+    def follow(self, models: Iterable[str]) -> Iterator[str]:
+        """Set the aliases of models whose route has just changed; of the others nothing is looked at.
+
+        Yields:
+            One sentence for each alias that was set, or could not be.
+
+        Raises:
+            TransientError: the ledger or the model store cannot be reached.
+        """
+        for model in models:
+            yield from self._mirror_one(model)
+        self.mirrors = self._said_of_mirrors()
+
     def _publish(self, marks: dict[str, Mark]) -> Iterator[str]:
         stamps = _stamps(self._folder)
-        for model, mark in marks.items():
-            if self._published.get(model) == (mark, stamps.get(model)):
-                continue
-            if publish(self._ledger, self._folder, model):
-                yield f"{model}: the catalog was behind the ledger and was written again"
-            self._published[model] = (mark, _stamp(self._folder / f"{model}{SUFFIX}"))
+        other = [model for model, mark in marks.items() if self._published.get(model) != (mark, stamps.get(model))]
+        for first in range(0, len(other), _AT_ONCE):
+            began = time.monotonic()
+            for entry in self._ledger.listings.entries(other[first : first + _AT_ONCE]):
+                model, stamp = entry.model, stamps.get(entry.model)
+                if not holds_entry(self._folder, entry):
+                    if publish(self._ledger, self._folder, model):
+                        yield f"{model}: the catalog was behind the ledger and was written again"
+                    stamp = _stamp(self._folder / f"{model}{SUFFIX}")
+                self._published[model] = (marks[model], stamp)
+            if first + _AT_ONCE < len(other):
+                time.sleep(_PAUSE_SHARE * (time.monotonic() - began))
 
     def _admit(self) -> Iterator[str]:
         for model in self._store.models():
@@ -79,18 +106,25 @@ class Following:
                 publish(self._ledger, self._folder, model)
 
     def _mirror(self, marks: dict[str, Mark], *, whole: bool) -> Iterator[str]:
-        behind = []
+        self._behind &= marks.keys()
         for model, mark in marks.items():
-            if not mark.generation or (not whole and self._mirrored.get(model) == mark.generation):
-                continue
-            try:
-                if mirror(self._ledger, self._store, model):
-                    yield f"{model}: the alias {CHAMPION} was behind the ledger and was set to the live version"
-                self._mirrored[model] = mark.generation
-            except RegistryError as error:
-                behind.append(model)
-                yield f"{model}: the alias {CHAMPION} cannot follow the ledger: {error}"
-        self.mirrors = f"behind for {', '.join(behind[:_NAMED])}" if behind else IN_STEP
+            if mark.generation and (whole or self._mirrored.get(model) != mark.generation):
+                yield from self._mirror_one(model)
+                if model not in self._behind:
+                    self._mirrored[model] = mark.generation
+        self.mirrors = self._said_of_mirrors()
+
+    def _mirror_one(self, model: str) -> Iterator[str]:
+        try:
+            if mirror(self._ledger, self._store, model):
+                yield f"{model}: the alias {CHAMPION} was behind the ledger and was set to the live version"
+            self._behind.discard(model)
+        except RegistryError as error:
+            self._behind.add(model)
+            yield f"{model}: the alias {CHAMPION} cannot follow the ledger: {error}"
+
+    def _said_of_mirrors(self) -> str:
+        return f"behind for {', '.join(sorted(self._behind)[:_NAMED])}" if self._behind else IN_STEP
 
     def _unreleased(self) -> Iterator[str]:
         """Name each version that is newer than every version that was ever live."""

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from registry.errors import InputError
 from registry.file_lock import file_lock
 from registry.ledger.ledger import Ledger
 from registry.records.change import Change
-from registry.records.release import CatalogEntry, Route, ServingPolicy
+from registry.records.release import Route
 from registry.store.base import CHAMPION, ModelStore
-from serving.engine.catalog import SUFFIX, read_entry, write_entry
+from serving.engine.catalog import holds_entry, write_entry
 
 
 def change_route(ledger: Ledger, catalog_folder: Path, change: Change) -> Route:
@@ -35,8 +34,8 @@ def publish(ledger: Ledger, catalog_folder: Path, model: str) -> bool:
         TransientError: the ledger cannot be reached, or another publisher holds the lock for too long.
     """
     with file_lock(catalog_folder.with_name(f"{catalog_folder.name}.lock")):
-        entry = _entry(ledger, model)
-        if _catalog_entry(catalog_folder, model) == entry:
+        (entry,) = ledger.listings.entries((model,))
+        if holds_entry(catalog_folder, entry):
             return False
         write_entry(catalog_folder, entry)
         return True
@@ -54,22 +53,3 @@ def mirror(ledger: Ledger, store: ModelStore, model: str) -> bool:
         return False
     store.set_alias(model, CHAMPION, route.champion)
     return True
-
-
-def _entry(ledger: Ledger, model: str) -> CatalogEntry:
-    route = ledger.route(model)
-    return CatalogEntry(
-        model=model,
-        generation=route.generation if route else 0,
-        split=route.split if route else None,
-        versions=ledger.served(model),
-        policy=route.policy if route else ServingPolicy(),
-        shadow=route.shadow if route else None,
-    )
-
-
-def _catalog_entry(catalog_folder: Path, model: str) -> CatalogEntry | None:
-    try:
-        return read_entry(catalog_folder / f"{model}{SUFFIX}")
-    except InputError:  # not there yet, or damaged: it is written again
-        return None

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from registry.records.tenant import Counters, QualifiedName
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.1
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.1
 _AT_ONCE = 16
 _MAX_METRICS_BYTES = 32 * 2**20
 
@@ -47,6 +47,7 @@ class Workers:
     def await_generation(self, model: str, generation: int) -> Acknowledgement:
         """Wait, within the bound, until every worker serves this generation of a model.
 
+        A worker that is asked looks at the model's catalog file at once, so the first question is what makes it load.
         A worker that refuses connections is not waited for: it serves nothing, and reads the catalog when it starts.
         """
         deadline = time.monotonic() + self._wait_s

@@ -45,7 +45,7 @@ def main(short: bool, out: Path) -> None:
         home = (out / "control" / database).absolute()
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
-        click.echo(f"{datetime.now(UTC):%H:%M:%S} {size.models} models on {database}")
+        _say(f"{size.models} models of {size.tenants} tenants on {database}")
         with _ledger(database, home) as url:
             found = _measure(home, url, size)
         figures[database] = {name: timings.figures() for name, timings in found.items()}
@@ -56,6 +56,7 @@ def main(short: bool, out: Path) -> None:
 def _measure(home: Path, ledger_url: str, size: Size) -> dict[str, Timings]:
     models = platform.names(size.tenants, size.models)
     keys = platform.fill(StackSettings(home=home, ledger_url=ledger_url), models)
+    _say("ledger and catalog are filled; starting the engine")
     with engine(home, RESIDENT_MIB) as worker:
         control, mlflow, prefect = _free_ports(3)
         settings = StackSettings(
@@ -68,7 +69,14 @@ def _measure(home: Path, ledger_url: str, size: Size) -> dict[str, Timings]:
             prefect_port=prefect,
         )
         with platform.running(settings):
-            return measure(settings, models, keys, size.calls)
+            _say(f"the control API answers; {size.calls} calls of each kind")
+            found = measure(settings, models, keys, size.calls, _say)
+        _say("stopping the engine")
+        return found
+
+
+def _say(what: str) -> None:
+    click.echo(f"{datetime.now(UTC):%H:%M:%S} {what}")
 
 
 def _goal(database: str, name: str, timings: Timings, size: Size) -> Goal:

@@ -15,6 +15,7 @@ from flows.settings import StackSettings
 PAGE = 100
 _TIMEOUT_S = 60.0
 _SEED = 7
+_TOLD_EVERY = 100
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,11 @@ class Timings:
 
 
 def measure(
-    settings: StackSettings, models: dict[str, list[str]], keys: dict[str, str], calls: int
+    settings: StackSettings,
+    models: dict[str, list[str]],
+    keys: dict[str, str],
+    calls: int,
+    say: Callable[[str], None],
 ) -> dict[str, Timings]:
     """Time so many calls of each kind; every answer is checked.
 
@@ -44,23 +49,32 @@ def measure(
         models: by tenant, as the tenant calls them.
         keys: a key of each tenant.
         calls: how many of each kind.
+        say: is told how far they are.
 
     Raises:
         RuntimeError: an answer was not what it should be.
     """
     kinds = {"list": _List(models, keys), "search": _Search(models, keys), "promote": _Promote(models, keys)}
     with ThreadPoolExecutor(len(kinds)) as threads:
-        running = {name: threads.submit(_time, settings, kind, calls) for name, kind in kinds.items()}
+        running = {name: threads.submit(_time, settings, name, kind, calls, say) for name, kind in kinds.items()}
         return {name: future.result() for name, future in running.items()}
 
 
-def _time(settings: StackSettings, call: Callable[[httpx.Client, random.Random], None], calls: int) -> Timings:
+def _time(
+    settings: StackSettings,
+    name: str,
+    call: Callable[[httpx.Client, random.Random], None],
+    calls: int,
+    say: Callable[[str], None],
+) -> Timings:
     chance, seconds = random.Random(_SEED), []
     with httpx.Client(base_url=settings.control_url, timeout=_TIMEOUT_S, trust_env=False) as http:
-        for _ in range(calls):
+        for done in range(1, calls + 1):
             started = time.perf_counter()
             call(http, chance)
             seconds.append(time.perf_counter() - started)
+            if done % _TOLD_EVERY == 0:
+                say(f"{name}: {done} of {calls}")
     return Timings(tuple(seconds))
 
 

@@ -1,6 +1,6 @@
 """Listings: pages of what the ledger holds, each read by its order in the database and never as a whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from registry.ledger import routes
 from registry.ledger.database import Database
 from registry.ledger.tables import DRIFT_REPORTS, OPTIMIZATIONS, RELEASE_EVENTS, ROUTES, SERVED_VERSIONS
+from registry.records.model import ServedVersion
 from registry.records.observation import DriftReport
-from registry.records.release import OptimizationStatus, ReleaseEvent, Route
+from registry.records.release import CatalogEntry, OptimizationStatus, ReleaseEvent, Route, ServingPolicy
 from registry.records.tenant import DEFAULT_TENANT, qualified
 
 
@@ -69,6 +70,18 @@ class Listings:
         with self._database.read() as connection:
             found = _listed(connection, (name,))[0]
         return found if found.versions else None
+
+    def entries(self, models: Sequence[str]) -> tuple[CatalogEntry, ...]:
+        """Return what the engine must know of some models, by qualified name and in their order."""
+        served = SERVED_VERSIONS.c
+        admitted = sa.select(served.model, served.record).where(served.model.in_(models)).order_by(served.version)
+        records: dict[str, list[ServedVersion]] = {name: [] for name in models}
+        with self._database.read() as connection:
+            # Routes first: on Postgres the second statement may see more, and a route names admitted versions only.
+            live = {route.model: route for route in routes.read_routes(connection, models)}
+            for model, record in connection.execute(admitted):
+                records[model].append(ServedVersion.model_validate_json(record))
+        return tuple(_entry(name, live.get(name), tuple(found)) for name, found in records.items())
 
     def marks(self) -> dict[str, Mark]:
         """Return the mark of every model."""
@@ -138,6 +151,17 @@ class Listings:
     def _records(self, query: sa.Select[Any], read: Callable[[str], Any]) -> tuple[Any, ...]:
         with self._database.read() as connection:
             return tuple(read(text) for text in connection.execute(query).scalars())
+
+
+def _entry(model: str, route: Route | None, versions: tuple[ServedVersion, ...]) -> CatalogEntry:
+    return CatalogEntry(
+        model=model,
+        generation=route.generation if route else 0,
+        split=route.split if route else None,
+        versions=versions,
+        policy=route.policy if route else ServingPolicy(),
+        shadow=route.shadow if route else None,
+    )
 
 
 def _of_tenant(name: sa.Column[str], tenant: str) -> sa.ColumnElement[bool]:

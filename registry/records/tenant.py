@@ -4,6 +4,7 @@ Inside the platform a model is known by its qualified name: ``m`` for the tenant
 ``acme``. Names that clients give hold no dot, so a qualified name is never ambiguous and never reachable by a client.
 """
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
@@ -28,11 +29,8 @@ TenantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,30}
 QUALIFIED = "qualified name"
 """Marks the fields that hold one, so that a door can tell them from other text."""
 
-QualifiedName = Annotated[
-    str,
-    StringConstraints(pattern=r"^([a-z0-9][a-z0-9-]{0,30}\.)?[a-z0-9][a-z0-9_-]{0,62}$", max_length=95),
-    QUALIFIED,
-]
+_QUALIFIED_PATTERN = r"^([a-z0-9][a-z0-9-]{0,30}\.)?[a-z0-9][a-z0-9_-]{0,62}$"
+QualifiedName = Annotated[str, StringConstraints(pattern=_QUALIFIED_PATTERN, max_length=95), QUALIFIED]
 """A model's name inside the platform: the model's name, after its tenant and a dot unless that is ``default``."""
 
 KeyId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
@@ -48,6 +46,11 @@ def split_name(name: str) -> tuple[str, str]:
     """Return tenant and model of a qualified name."""
     tenant, separator, model = name.partition(_SEPARATOR)
     return (tenant, model) if separator else (DEFAULT_TENANT, name)
+
+
+def is_qualified(text: str) -> bool:
+    """True if a text may be a qualified name."""
+    return re.fullmatch(_QUALIFIED_PATTERN, text) is not None
 
 
 class Scope(StrEnum):

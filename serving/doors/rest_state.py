@@ -85,12 +85,18 @@ class RestState:
             case ["catalog"]:
                 return self._listed(self._catalog(), headers)
             case ["catalog", model]:
-                return _reply(200, self._worker.model_status(model), headers)
+                return self._looked(model, headers)
             case ["resident"]:
                 return _reply(200, self._worker.resident(), headers)
             case ["usage"]:
                 return self._listed(self._usage(), headers)
         raise nothing_at(path)
+
+    async def _looked(self, model: str, headers: RequestHeaders) -> Reply:
+        try:
+            return _reply(200, await self._worker.look(model), headers)
+        except BurnishError as error:
+            return self._failed(error, headers)
 
     async def _catalog(self) -> bytes:
         models = await json_object(self._worker.model_statuses())

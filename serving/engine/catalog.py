@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ def write_entry(folder: Path, entry: CatalogEntry) -> None:
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(entry.model_dump_json().encode())
+            stream.write(_written(entry))
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(target)
@@ -48,6 +49,14 @@ def write_entry(folder: Path, entry: CatalogEntry) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(folder)
+
+
+def holds_entry(folder: Path, entry: CatalogEntry) -> bool:
+    """True if a model's file is, byte for byte, what ``write_entry`` would write."""
+    try:
+        return _content(folder / f"{entry.model}{SUFFIX}") == _written(entry)
+    except OSError:
+        return False
 
 
 def read_entry(path: Path) -> CatalogEntry:
@@ -74,7 +83,10 @@ class CatalogChange:
 
 
 class Catalog:
-    """The entries of the watched folder as last read well; a broken file keeps the last good entry."""
+    """The entries of the watched folder as last read well; a broken file keeps the last good entry.
+
+    Scans and looks may be asked for by several threads; they take turns.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Take the folder to watch; nothing is read yet."""
@@ -83,9 +95,14 @@ class Catalog:
         self._folder = folder
         self._stamps: dict[str, _FileStamp] = {}
         self._scan_due = 0.0
+        self._turn = threading.Lock()
 
     def scan(self) -> CatalogChange:
         """Read the files that are other than at the last look; those unchanged cost one ``stat`` each."""
+        with self._turn:
+            return self._scan()
+
+    def _scan(self) -> CatalogChange:
         started = time.monotonic()
         try:
             stamps = self._read_stamps()
@@ -100,15 +117,16 @@ class Catalog:
         return change
 
     def look(self, models: Iterable[str]) -> CatalogChange:
-        """Read the files of some models if they are other than at the last look."""
+        """Read the files of some models if they are other than at the last look; the others cost nothing."""
         stamps, gone = {}, []
-        for model in models:
-            try:
-                stamps[model] = _stamp((self._folder / f"{model}{SUFFIX}").stat())
-            except OSError:
-                gone.append(model)
-        change = self._compare(stamps, [model for model in gone if model in self._stamps])
-        self._stamps = {model: stamp for model, stamp in self._stamps.items() if model not in gone} | stamps
+        with self._turn:
+            for model in models:
+                try:
+                    stamps[model] = _stamp((self._folder / f"{model}{SUFFIX}").stat())
+                except OSError:
+                    gone.append(model)
+            change = self._compare(stamps, [model for model in gone if self._stamps.pop(model, None)])
+            self._stamps.update(stamps)
         return change
 
     async def follow(self) -> AsyncIterator[CatalogChange]:
@@ -172,6 +190,10 @@ class Catalog:
         if self.broken.get(name) != message:
             _log.error("catalog: %s: %s", name, message)
         self.broken[name] = message
+
+
+def _written(entry: CatalogEntry) -> bytes:
+    return entry.model_dump_json().encode()
 
 
 def _content(path: Path) -> bytes:

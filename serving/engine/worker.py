@@ -10,10 +10,11 @@ from typing import Any
 from uuid import uuid4
 
 from registry.errors import ModelNotFound
+from registry.records.tenant import is_qualified
 from registry.store.base import ArtifactStore
 from serving.engine.backlog import Backlog
 from serving.engine.capture import Capture
-from serving.engine.catalog import Catalog
+from serving.engine.catalog import Catalog, CatalogChange
 from serving.engine.crash_guard import CrashGuard
 from serving.engine.failures import Failures
 from serving.engine.gpu import Gpus
@@ -195,6 +196,18 @@ class Worker:
             raise ModelNotFound(f"there is no model {model}")
         return self._model_status(model)
 
+    async def look(self, model: str) -> dict[str, Any]:
+        """Read a model's catalog file now, whatever the watch has seen, and say what this worker serves of it.
+
+        What the file newly needs is loaded behind the answer: whoever asks again is told when it is served.
+
+        Raises:
+            ModelNotFound: there is no such model.
+        """
+        if self._lasting and is_qualified(model):
+            self._offer(await asyncio.to_thread(self.catalog.look, (model,)))
+        return self.model_status(model)
+
     def _model_status(self, model: str) -> dict[str, Any]:
         live, refusal = self.live.models.get(model), self.live.refusals.get(model)
         failure = next((slot.failure for slot in live.answering() if slot.failure), None) if live else None
@@ -217,12 +230,15 @@ class Worker:
 
     async def _follow(self) -> None:
         async for change in self.catalog.follow():
-            for entry in change.entries:
-                self.live.offer(entry.model, entry)
-            for model in change.removed:
-                self.live.offer(model, None)
+            self._offer(change)
             self.live.retry()
             await self._limit_tenants()
+
+    def _offer(self, change: CatalogChange) -> None:
+        for entry in change.entries:
+            self.live.offer(entry.model, entry)
+        for model in change.removed:
+            self.live.offer(model, None)
 
     async def _limit_tenants(self) -> None:
         limits = await asyncio.to_thread(self._limits.look)

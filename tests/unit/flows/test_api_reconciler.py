@@ -1,13 +1,16 @@
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
+from flows import api_reconciler
 from flows.api_app import build_app
 from registry.records.change import Promote
 from registry.records.release import OptimizationState, OptimizationStatus
+from registry.store.base import CHAMPION
 from serving.engine.catalog import read_entry
 from tests.drafts import change
 from tests.unit.flows.api_stack import FakeStack, fake_stack
@@ -52,6 +55,27 @@ def test_catalog_is_repaired_at_start_even_without_mlflow(stack: FakeStack) -> N
         assert "MLflow does not answer" in status["mirrors"]
         assert api.get("/v1/health").json() == {"status": "ok"}
     assert not stack.platform.reconciler.running
+
+
+def test_a_promotion_sets_its_alias_without_a_round_over_all(stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_reconciler, "GATHER_S", 0.0)
+    stack.register()
+    with TestClient(build_app(stack.platform)) as api:
+        await_(lambda: stack.platform.reconciler.findings.mirrors == "in step")
+        monkeypatch.setattr(stack.platform.reconciler, "look", lambda **_: 1 / 0)
+        assert api.post("/v1/models/digits/promote", json={"version": 1}).status_code == 200
+        await_(lambda: stack.store.alias("digits", CHAMPION) == 1)
+        assert stack.platform.reconciler.running
+        stack.store.down = True
+        api.put("/v1/models/digits/policy", json={"policy": {"pinned": True}})
+        await_(lambda: api.get("/v1/status").json()["mirrors"].startswith("cannot be looked at"))
+
+
+def await_(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_health_is_503_when_the_reconciler_has_stopped(stack: FakeStack) -> None:

@@ -1,5 +1,6 @@
 """A worker: it serves what the catalog says, follows it, reports what it took, and writes everything at the end."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -109,6 +110,31 @@ def test_one_models_status_and_what_is_resident_need_no_list_of_all(world: FakeW
             assert (told["versions"], told["loads"], told["evictions"]) == (1, 1, 0)
             assert told["bytes"] == told["process_bytes"] == MIB
             assert told["recycle_reason"] is None
+
+    run(work())
+
+
+def test_who_asks_for_a_model_needs_no_watch(world: FakeWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def blind(_: Catalog) -> AsyncIterator[CatalogChange]:
+        await asyncio.Event().wait()
+        yield CatalogChange()
+
+    monkeypatch.setattr(Catalog, "follow", blind)
+    catalog = tmp_path / "catalog"
+    write_entry(catalog, entry(1, {1: 100}, VERSIONS))
+
+    async def work() -> None:
+        async with open_worker(world, tmp_path) as worker:
+            write_entry(catalog, entry(2, {2: 100}, VERSIONS))
+            assert (await worker.look("m"))["generation"] == 1, "what it sends traffic to is loaded first"
+            await worker.live.settled()
+            assert (await worker.look("m"))["champion"] == 2
+            (catalog / "m.json").unlink()
+            await worker.look("m")
+            await worker.live.settled()
+            for name in ("m", "../m", "a\0b"):
+                with pytest.raises(ModelNotFound, match="there is no model"):
+                    await worker.look(name)
 
     run(work())
 
