@@ -19,7 +19,7 @@ from serving.doors.grpc_state import GrpcState
 from serving.doors.observed_grpc import Observer
 from serving.doors.protocol import open_inference_pb2 as pb
 from serving.doors.requests import new_request_id, parse_version
-from serving.engine.infer import Answer
+from serving.engine.infer import Answer, Asked
 from serving.engine.slot import Slot
 from serving.engine.tensors import TensorPlan
 from serving.engine.urgency import ROUTINE, Urgency
@@ -114,7 +114,10 @@ class GrpcDoor:
         inputs = oip_grpc.decode_inputs(request, slot.plan, finite=slot.finite_only)
         wanted = oip_grpc.wanted_outputs(request, slot.plan)
         urgency = Urgency.of(oip_grpc.parameters(request)) if request.parameters else ROUTINE
-        return _Begun(inputs, wanted, urgency, self._worker.engine.infer_now(slot, about.request_id, inputs))
+        (outcome,) = self._worker.engine.infer_now([Asked(slot, about.request_id, inputs)])
+        if isinstance(outcome, BurnishError):
+            raise outcome
+        return _Begun(inputs, wanted, urgency, outcome)
 
     async def _model_stream_infer(self, requests: AsyncIterator[Received], context: Context) -> AsyncIterator[bytes]:
         """Answer each request of a stream, in their order; some are computed at once, so that they share runs."""

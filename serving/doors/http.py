@@ -1,7 +1,7 @@
 """HTTP/1.1 for small requests: parsed by httptools, answered in one write, refused before anything large is kept.
 
 A general server pays for generality on every request: a task, a dictionary a message, two writes an answer. This one
-calls the application once a request; an application that has its answer at once gives it at once.
+hands on a request, and is given its answer at the end of the same round of the event loop if it need not wait.
 
 Source: RFC 9112 (HTTP/1.1), RFC 9110 (status codes); https://github.com/MagicStack/httptools.
 """
@@ -9,53 +9,22 @@ Source: RFC 9112 (HTTP/1.1), RFC 9110 (status codes); https://github.com/MagicSt
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Coroutine
-from http import HTTPStatus
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable
+from typing import cast
 
 import httptools
 
+from serving.doors.http_messages import Eventual, Headers, Refuse, Reply, Request, head_of
 from serving.doors.http_rules import HttpLimits, Refused, check_head, large_headers, path_of, too_large
 from serving.doors.kept_bodies import KeptBodies
 from serving.engine.shared_bound import SharedBound
-
-Headers = list[tuple[bytes, bytes]]
 
 _MAX_QUEUED = 16
 """Pipelined requests of one connection that are read ahead; then the connection is not read until some are answered."""
 _LINGER_SECONDS = 2.0
 _JOIN_BYTES = 64 * 1024
 """Bodies up to this size are copied behind their head, which is cheaper than two writes."""
-_STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class Request(NamedTuple):
-    """One request, read whole."""
-
-    method: str
-    path: str
-    """Without query, percent-encoding undone."""
-    headers: Headers
-    """Names in lower case, in the order of arrival."""
-    body: bytes
-
-
-class Reply(NamedTuple):
-    """One answer; the length and what concerns the connection are added when it is written."""
-
-    status: int
-    body: bytes
-    headers: Headers
-    lines: bytes = b""
-    """More headers, written out as they go over the wire: for what is the same in many answers."""
-
-
-Application = Callable[[Request], Reply | Coroutine[Any, Any, Reply]]
-"""Answers at once or later; it raises nothing. A coroutine is cancelled when the client hangs up."""
-
-Refuse = Callable[[int, str], Reply]
-"""Makes the body of an answer that HTTP itself gives: status and message."""
 
 
 class Connection(asyncio.Protocol):
@@ -65,23 +34,29 @@ class Connection(asyncio.Protocol):
 
     def __init__(
         self,
-        application: Application,
+        ask: Callable[["Connection", Request], None],
         refuse: Refuse,
         limits: HttpLimits,
         all_: set["Connection"],
         bodies: SharedBound,
     ) -> None:
-        """Take the application, the form of refusals, the limits, the set of all connections, and their account."""
+        """Take what gets answers, the form of refusals, the limits, the set of all connections, and their account.
+
+        What gets answers calls ``answered`` for each request, never before it has returned.
+        """
         self.deadline = math.inf
         """Loop time after which the connection is given up; never while the application works."""
-        self._application = application
+        self._ask = ask
         self._refuse = refuse
         self._limits = limits
         self._all = all_
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self._queued: deque[tuple[Request | Reply, bool]] = deque()
+        self._asked = False
+        """A request is not answered yet; those behind it are queued."""
         self._working: asyncio.Task[Reply] | None = None
+        """What answers it, if it has to wait."""
         self._keep_alive = True
         self._hang_up = False
         """Nothing more is wanted of this client than what was read or is being read."""
@@ -170,7 +145,7 @@ class Connection(asyncio.Protocol):
         self._head = head
         version = self._parser.get_http_version()
         waits = check_head(head, version, self._limits.header_bytes, self._limits.body_bytes)
-        if waits and not self._queued and self._working is None:
+        if waits and not self._queued and not self._asked:
             self._transport.write(_CONTINUE)
 
     def on_body(self, body: bytes) -> None:
@@ -194,7 +169,7 @@ class Connection(asyncio.Protocol):
     # Answers, in order.
 
     def _take(self, request: Request | Reply, keep_alive: bool) -> None:
-        if self._working is None and not self._queued and not self._full:
+        if not self._asked and not self._queued and not self._full:
             self._answer(request, keep_alive)
             return
         self._queued.append((request, keep_alive))
@@ -202,14 +177,26 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _answer_queued(self) -> None:
-        while self._queued and self._working is None and not self._full:
+        while self._queued and not self._asked and not self._full:
             self._answer(*self._queued.popleft())
 
     def _answer(self, request: Request | Reply, keep_alive: bool) -> None:
         self._keep_alive = keep_alive
-        answer = request if isinstance(request, Reply) else self._application(request)
+        if isinstance(request, Reply):
+            self._write(request)
+        else:
+            self._asked = True
+            self._ask(self, request)
+
+    @property
+    def gone(self) -> bool:
+        """True if nobody is there to be answered."""
+        return self._transport.is_closing()
+
+    def answered(self, answer: Eventual) -> None:
+        """Give the client the answer to what was asked, now or when it is there."""
         if isinstance(answer, Reply):
-            self._write(answer)
+            self._finish(answer)
         else:
             self.deadline = math.inf
             self._working = self._loop.create_task(answer)
@@ -217,21 +204,22 @@ class Connection(asyncio.Protocol):
 
     def _worked(self, task: asyncio.Task[Reply]) -> None:
         self._working = None
-        if task.cancelled() or self._transport.is_closing():
-            return
-        self.deadline = self._loop.time() + self._limits.idle_seconds
-        self._write(task.result())
-        self._answer_queued()
-        if self._kept.size:
-            self._account()
-        self._read_on()
+        if not task.cancelled() and not self.gone:
+            self.deadline = self._loop.time() + self._limits.idle_seconds
+            self._finish(task.result())
+
+    def _finish(self, reply: Reply) -> None:
+        self._asked = False
+        self._write(reply)
+        if self._queued:
+            self._answer_queued()
+            if self._kept.size:
+                self._account()
+            self._read_on()
 
     def _write(self, reply: Reply) -> None:
         last = not self._keep_alive or (self._hang_up and not self._queued and not self._reading)
-        status, body, headers, lines = reply
-        written = [b"%b: %b\r\n" % header for header in headers]
-        ending = b"connection: close\r\n\r\n" if last else b"\r\n"
-        head = b"%bcontent-length: %d\r\n%b%b%b" % (_STATUS_LINES[status], len(body), lines, b"".join(written), ending)
+        head, body = head_of(reply, last=last), reply.body
         if len(body) <= _JOIN_BYTES:
             self._transport.write(head + body)
         else:
@@ -284,13 +272,13 @@ class Connection(asyncio.Protocol):
         """Give up a client that is too slow with its request, or has none."""
         if self._reading:
             self._refuse_rest(408, f"the request did not come within {self._limits.read_seconds:g} s")
-        elif self._working is None:
+        elif not self._asked:
             self._transport.close()
 
     def close_when_answered(self) -> None:
         """Answer what was read or is being read, then hang up."""
         self._hang_up = True
-        if self._working is None and not self._queued and not self._reading:
+        if not self._asked and not self._queued and not self._reading:
             self._transport.close()
 
     def abort(self) -> None:

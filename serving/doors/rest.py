@@ -1,14 +1,14 @@
 """The REST door: Open Inference Protocol v2 over HTTP."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from registry.errors import BurnishError
 from serving.doors import compression
-from serving.doors.http import Reply, Request
+from serving.doors.http_messages import Eventual, Reply, Request
 from serving.doors.http_rules import HttpLimits
 from serving.doors.requests import parse_version
 from serving.doors.rest_headers import JSON_LENGTH, TRACEPARENT, RequestHeaders, read_headers
@@ -16,7 +16,8 @@ from serving.doors.rest_refusals import JSON, Refused, failure, refuse
 from serving.doors.rest_state import RestState, allow
 from serving.doors.server import HttpServer
 from serving.doors.traced_rest import TracedRest
-from serving.engine.infer import Answer
+from serving.engine.fair_turns import Tenant
+from serving.engine.infer import Answer, Asked
 from serving.engine.oip import decode_inputs, encode_answer, parse_request, wanted_outputs
 from serving.engine.slot import Slot
 from serving.engine.tensors import WantedOutput
@@ -26,6 +27,15 @@ from serving.runtime import Arrays
 
 _DOOR = "rest"
 _BINARY = (b"content-type", b"application/octet-stream")
+
+
+class _Call(NamedTuple):
+    """A request for an inference of which only the head was read."""
+
+    model: str
+    version: int | None
+    about: RequestHeaders
+    body: bytes
 
 
 class _Inference(NamedTuple):
@@ -61,8 +71,21 @@ class RestDoor:
         self._state = RestState(worker, self._failed)
         self._max_body_bytes = max_body_bytes
 
-    def __call__(self, request: Request) -> Reply | Coroutine[Any, Any, Reply]:
-        """Answer one request: at once where it need not wait, else later."""
+    def __call__(self, requests: Sequence[Request]) -> list[Eventual]:
+        """Answer requests that came together: at once where they need not wait, else later.
+
+        What is alike is done side by side: see ``round``.
+        """
+        read = [self._read(request) for request in requests]
+        by_tenant: dict[Tenant, list[_Call]] = {}
+        for one in read:
+            if isinstance(one, _Call):
+                by_tenant.setdefault(one.about.tenant, []).append(one)
+        answers = {tenant: iter(self._infer(tenant, calls)) for tenant, calls in by_tenant.items()}
+        return [next(answers[one.about.tenant]) if isinstance(one, _Call) else one for one in read]
+
+    def _read(self, request: Request) -> Eventual | _Call:
+        """Read the head of a request, and answer it if it asks for no inference."""
         headers = None
         try:
             headers = read_headers(request.headers)
@@ -70,16 +93,15 @@ class RestDoor:
                 return self._decompressed(request, headers)
             match request.path.split("/")[1:]:
                 case ["v2", "models", model, "infer"]:
-                    answer = self._infer(model, None, headers, request)
-                case ["v2", "models", model, "versions", version, "infer"]:
-                    answer = self._infer(model, parse_version(version), headers, request)
+                    version = None
+                case ["v2", "models", model, "versions", given, "infer"]:
+                    version = parse_version(given)
                 case _:
                     return self._state(request, headers)
+            allow(request, "POST")
+            return _Call(model, version, headers, request.body)
         except (Refused, BurnishError) as error:
             return self._failed(error, headers)
-        if headers.accepted is None or (isinstance(answer, Reply) and len(answer.body) < compression.SMALLEST_BYTES):
-            return answer
-        return _compressed(answer, headers.accepted)
 
     async def _decompressed(self, request: Request, headers: RequestHeaders) -> Reply:
         """Answer a request whose body is compressed; it is read in a thread, for it may be long."""
@@ -97,42 +119,56 @@ class RestDoor:
         except (Refused, BurnishError) as error:
             return self._failed(error, headers)
         plain = [header for header in request.headers if header[0] != b"content-encoding"]
-        answer = self(request._replace(headers=plain, body=body))
+        (answer,) = self([request._replace(headers=plain, body=body)])
         return answer if isinstance(answer, Reply) else await answer
 
-    def _infer(
-        self, model: str, version: int | None, headers: RequestHeaders, http: Request
-    ) -> Reply | Coroutine[Any, Any, Reply]:
-        allow(http, "POST")
+    def _infer(self, tenant: Tenant, calls: list[_Call]) -> list[Eventual]:
+        """Answer calls of one tenant, if it is its turn."""
         turns = self._worker.turns
-        if headers.tenant != turns.alone and not turns.may_go(headers.tenant):
-            return self._infer_in_turn(model, version, headers, http)
-        begun = self._begin(model, version, headers, http)
-        return begun if isinstance(begun, Reply) else self._infer_later(begun)
+        if tenant == turns.alone or turns.may_go(tenant):
+            return self._infer_now(calls)
+        return [self._infer_in_turn(call) for call in calls]
 
-    async def _infer_in_turn(self, model: str, version: int | None, headers: RequestHeaders, http: Request) -> Reply:
+    async def _infer_in_turn(self, call: _Call) -> Reply:
         try:
-            begin = partial(self._begin, model, version, headers, http)
-            begun = await self._worker.turns.in_turn(headers.tenant, len(http.body), begin)
+            infer = partial(self._infer_now, [call])
+            (answer,) = await self._worker.turns.in_turn(call.about.tenant, len(call.body), infer)
         except BurnishError as error:
-            return self._failed(error, headers)
-        return begun if isinstance(begun, Reply) else await self._infer_later(begun)
+            return self._failed(error, call.about)
+        return answer if isinstance(answer, Reply) else await answer
 
-    def _begin(self, model: str, version: int | None, headers: RequestHeaders, http: Request) -> Reply | _Inference:
-        """Read a request, and answer it if that need not wait."""
-        request = parse_request(http.body, headers.json_length)
-        slot = self._worker.engine.route(model, version, headers.unit_id, headers.tenant)
+    def _infer_now(self, calls: list[_Call]) -> list[Eventual]:
+        """Read requests, and answer those that need not wait."""
+        begun = [self._begin(call) for call in calls]
+        asked = [Asked(one.slot, one.about.request_id, one.inputs) for one in begun if isinstance(one, _Inference)]
+        outcomes = iter(self._worker.engine.infer_now(asked))
+        answers = [one if isinstance(one, Reply) else self._answer(one, next(outcomes)) for one in begun]
+        return [_coded(answer, call.about.accepted) for answer, call in zip(answers, calls, strict=True)]
+
+    def _begin(self, call: _Call) -> Reply | _Inference:
+        """Read a request, and answer it if it is wrong."""
+        about, slot = call.about, None
         try:
-            if headers.retried:
+            request = parse_request(call.body, about.json_length)
+            slot = self._worker.engine.route(call.model, call.version, about.unit_id, about.tenant)
+            if about.retried:
                 self._worker.guard.check_retried(slot.served)
             inputs = decode_inputs(request, slot.plan, finite=slot.finite_only)
             urgency = Urgency.of(request.parameters) if request.parameters else ROUTINE
             wanted = wanted_outputs(request, slot.plan)
-            inference = _Inference(slot, request.id, headers, inputs, wanted, urgency, len(http.body))
-            answer = self._worker.engine.infer_now(slot, headers.request_id, inputs)
-            return inference if answer is None else inference.reply(answer)
         except BurnishError as error:
-            return self._failed(error, headers, slot)
+            return self._failed(error, about, slot)
+        return _Inference(slot, request.id, about, inputs, wanted, urgency, len(call.body))
+
+    def _answer(self, inference: _Inference, outcome: Answer | BurnishError | None) -> Eventual:
+        try:
+            if outcome is None:
+                return self._infer_later(inference)
+            if isinstance(outcome, BurnishError):
+                raise outcome
+            return inference.reply(outcome)
+        except BurnishError as error:
+            return self._failed(error, inference.about, inference.slot)
 
     async def _infer_later(self, inference: _Inference) -> Reply:
         try:
@@ -171,8 +207,14 @@ def rest_server(worker: Worker, max_body_bytes: int, drain_seconds: float) -> Ht
     return HttpServer(application, door.refuse, HttpLimits(max_body_bytes), drain_seconds, worker.bodies)
 
 
-async def _compressed(answer: Reply | Coroutine[Any, Any, Reply], accepted: str) -> Reply:
+def _coded(answer: Eventual, accepted: str | None) -> Eventual:
     """Compress tensors where the client takes it. Nothing else is: Triton's asynchronous client could not read it."""
+    if accepted is None or (isinstance(answer, Reply) and len(answer.body) < compression.SMALLEST_BYTES):
+        return answer
+    return _compressed(answer, accepted)
+
+
+async def _compressed(answer: Eventual, accepted: str) -> Reply:
     reply = answer if isinstance(answer, Reply) else await answer
     coding = compression.choose(accepted)
     if coding is None or reply.status != 200 or len(reply.body) < compression.SMALLEST_BYTES:

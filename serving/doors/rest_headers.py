@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from registry.errors import InputError
 from registry.records.tenant import TENANT_HEADER
-from serving.doors.http import Headers
+from serving.doors.http_messages import Headers
 from serving.doors.requests import checked_id, new_request_id
 from serving.engine.trace_context import Parent, read_parent
 

@@ -3,7 +3,7 @@
 import orjson
 
 from registry.errors import BurnishError, DeadlineExceeded, InputError, ModelNotFound, QueueFull, TransientError
-from serving.doors.http import Reply
+from serving.doors.http_messages import Reply
 from serving.doors.rest_headers import TRACEPARENT, RequestHeaders
 
 JSON = (b"content-type", b"application/json")

@@ -12,7 +12,7 @@ import orjson
 
 from registry.errors import BurnishError
 from serving.doors import openapi
-from serving.doors.http import Reply, Request
+from serving.doors.http_messages import Reply, Request
 from serving.doors.requests import parse_version
 from serving.doors.rest_headers import RequestHeaders
 from serving.doors.rest_refusals import JSON, Refused

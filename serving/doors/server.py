@@ -3,8 +3,10 @@
 import asyncio
 import socket
 
-from serving.doors.http import Application, Connection, Refuse
+from serving.doors.http import Connection
+from serving.doors.http_messages import Application, Refuse
 from serving.doors.http_rules import HttpLimits
+from serving.doors.round import Round
 from serving.engine.shared_bound import SharedBound
 
 _SWEEP_SECONDS = 1.0
@@ -23,7 +25,7 @@ class HttpServer:
         bodies: SharedBound,
     ) -> None:
         """Take the application, the form of refusals, the limits, how long closing waits, and what bodies may hold."""
-        self._application = application
+        self._round = Round(application)
         self._refuse = refuse
         self._limits = limits
         self._drain_seconds = drain_seconds
@@ -59,7 +61,7 @@ class HttpServer:
         self._sweeper.cancel()
 
     def _connect(self) -> Connection:
-        return Connection(self._application, self._refuse, self._limits, self._connections, self._bodies)
+        return Connection(self._round.ask, self._refuse, self._limits, self._connections, self._bodies)
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

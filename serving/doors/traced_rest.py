@@ -1,12 +1,12 @@
 """The REST door where traces are collected: each sampled request leaves a span, whose id goes back with the answer."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any
 
-from serving.doors.http import Application, Reply, Request
+from serving.doors.http_messages import Application, Eventual, Reply, Request
 from serving.doors.rest_headers import TRACEPARENT
 from serving.engine.trace_context import CURRENT, Trace, read_parent
 from serving.engine.tracing import Tracing
@@ -22,14 +22,17 @@ class TracedRest:
         self._application = application
         self._tracing = tracing
 
-    def __call__(self, request: Request) -> Reply | Coroutine[Any, Any, Reply]:
-        """Answer one request."""
-        trace = self._begin(request) if request.path.endswith("/infer") else None
-        if trace is None:
-            return self._application(request)
+    def __call__(self, requests: Sequence[Request]) -> list[Eventual]:
+        """Answer requests; those that are sampled one by one, the others together."""
+        traces = [self._begin(request) if request.path.endswith("/infer") else None for request in requests]
+        pairs = list(zip(requests, traces, strict=True))
+        others = iter(self._application([request for request, trace in pairs if trace is None]))
+        return [next(others) if trace is None else self._followed(request, trace) for request, trace in pairs]
+
+    def _followed(self, request: Request, trace: Trace) -> Eventual:
         token = CURRENT.set(trace)
         try:
-            answer = self._application(request)
+            (answer,) = self._application([request])
         finally:
             CURRENT.reset(token)
         return (

@@ -3,8 +3,10 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 from typing import Protocol, TypeVar, TypeVarTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from registry.records.tenant import DEFAULT_TENANT
 from serving.engine.backlog import Drain
 from serving.engine.batch_limit import BatchLimit
 from serving.engine.queue import RequestQueue, SampleShapes, Waiting
+from serving.engine.quick_runs import INLINE_SECONDS, Outcome, QuickRuns
 from serving.engine.runs import RunThreads, Share
 from serving.engine.statistics import Statistics, Timing
 from serving.engine.urgency import ROUTINE, Urgency
@@ -23,9 +26,6 @@ from serving.runtime import Arrays, Session
 
 Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
-
-INLINE_SECONDS = 0.0003
-"""Runs shorter than a hop to a thread and back are done on the loop itself."""
 
 
 class Contain(Protocol):
@@ -95,6 +95,8 @@ class Batcher:
         self._queue = RequestQueue()
         self._drain = Drain()
         self._learned = BatchLimit(limits.max_batch_size, limits.seconds_per_run)
+        shared_rows = limits.max_batch_size if limits.together else 0
+        self._quick = QuickRuns(self._compute_safely, limits.inline_rows, shared_rows, statistics)
         self._free_ns = 0
         """When the run under way is over, as far as can be told."""
         self._task: asyncio.Task[None] | None = None
@@ -104,20 +106,13 @@ class Batcher:
         """Requests that wait for a run."""
         return len(self._queue)
 
-    def run_now(self, inputs: Arrays, rows: int) -> Arrays | None:
-        """Compute one request's outputs here and now if that is quicker than to wait for them, else return None.
+    def run_now(self, requests: Sequence[Arrays], rows: Sequence[int]) -> list[Outcome | None]:
+        """Compute requests here and now where that is quicker than to wait for them; they share runs if they may.
 
-        Raises:
-            CandidateError: the run failed.
+        Returns:
+            For each request what came of it, or None: it is to be submitted.
         """
-        if self._task is not None or rows > self._limits.inline_rows:
-            return None
-        start = time.perf_counter_ns()
-        outputs = self._contain(self.session.run, inputs)
-        took = time.perf_counter_ns() - start
-        self._statistics.ran(rows, took)
-        self._statistics.compute.add(took)
-        return outputs
+        return self._quick.run(requests, rows) if self._task is None else [None] * len(requests)
 
     async def submit(
         self, inputs: Arrays, rows: int, urgency: Urgency = ROUTINE, timing: Timing | None = None
@@ -223,11 +218,12 @@ class Batcher:
         learning = self._objective_seconds is not None
         if learning:
             self._free_ns = asked_ns + int(1e9 * self._learned.seconds(rows, rows))
+        work = [waiting.inputs for waiting in batch], [waiting.rows for waiting in batch]
         try:
             if rows <= self._limits.inline_rows:
-                outputs = self._contain(self._compute, batch)
+                outputs = self._compute_safely(*work)
             else:
-                outputs = await self._threads.run(self._contain, self._compute, batch)
+                outputs = await self._threads.run(self._compute_safely, *work)
         except BurnishError as error:
             if len(batch) > 1:
                 return False
@@ -244,11 +240,14 @@ class Batcher:
             _settle(waiting, own)
         return True
 
-    def _compute(self, batch: list[Waiting]) -> list[Arrays]:
-        if len(batch) == 1:
-            return [self.session.run(batch[0].inputs)]
-        joined = {name: np.concatenate([waiting.inputs[name] for waiting in batch]) for name in batch[0].inputs}
-        return _split(self.session.run(joined), [waiting.rows for waiting in batch])
+    def _compute_safely(self, requests: list[Arrays], rows: list[int]) -> list[Arrays]:
+        return self._contain(partial(self._compute, requests, rows))
+
+    def _compute(self, requests: list[Arrays], rows: list[int]) -> list[Arrays]:
+        if len(requests) == 1:
+            return [self.session.run(requests[0])]
+        joined = {name: np.concatenate([inputs[name] for inputs in requests]) for name in requests[0]}
+        return _split(self.session.run(joined), rows)
 
 
 def _split(outputs: Arrays, rows: list[int]) -> list[Arrays]:
@@ -256,13 +255,13 @@ def _split(outputs: Arrays, rows: list[int]) -> list[Arrays]:
     for name, array in outputs.items():
         if len(array) != total:
             raise CandidateError(f"the output {name!r} has {len(array)} rows for a batch of {total}")
-    ends = np.cumsum(rows).tolist()
+    ends = accumulate(rows)
     return [
         {name: array[end - size : end] for name, array in outputs.items()} for size, end in zip(rows, ends, strict=True)
     ]
 
 
-def _settle(waiting: Waiting, outcome: Arrays | BurnishError) -> None:
+def _settle(waiting: Waiting, outcome: Outcome) -> None:
     if waiting.future.done():
         return
     if isinstance(outcome, BurnishError):

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar, TypeVarTuple
 
 from registry.errors import BurnishError, CandidateError, DeadlineExceeded
@@ -11,6 +11,7 @@ from serving.engine.backlog import Backlog
 from serving.engine.batcher import Contain
 from serving.engine.capture import Capture, CapturedRequest
 from serving.engine.live import Live
+from serving.engine.quick_runs import Outcome
 from serving.engine.residency import Residency
 from serving.engine.response_cache import request_key
 from serving.engine.shadow import Answered, ShadowTraffic
@@ -25,6 +26,14 @@ _BACKGROUND = Urgency(priority=2**32)
 
 Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
+
+
+class Asked(NamedTuple):
+    """A request whose inputs match the signature."""
+
+    slot: Slot
+    request_id: str
+    inputs: Arrays
 
 
 class Answer(NamedTuple):
@@ -59,24 +68,40 @@ class Engine:
         """
         return self._live.route(model, version, unit_id, tenant)
 
-    def infer_now(self, slot: Slot, request_id: str, inputs: Arrays) -> Answer | None:
-        """Compute one request at once if its version is loaded, free, and quicker than a wait; else return None.
+    def infer_now(self, asked: Sequence[Asked]) -> list[Answer | BurnishError | None]:
+        """Compute requests at once whose versions are loaded, free, and quicker than a wait; equal ones share runs.
 
-        None also where the model has a response cache: the answer may be there.
-
-        Raises:
-            CandidateError: the session failed.
+        Returns:
+            For each request its answer, why there is none, or None: it has to wait, or its model has a response cache,
+            where the answer may be.
         """
-        batcher = self._residency.loaded(slot)
-        if batcher is None or slot.cache is not None:
-            return None
-        started = time.perf_counter_ns()
+        found: list[Answer | BurnishError | None] = [None] * len(asked)
+        by_slot: dict[Slot, list[int]] = {}
+        for position, one in enumerate(asked):
+            by_slot.setdefault(one.slot, []).append(position)
+        for slot, positions in by_slot.items():
+            batcher = self._residency.loaded(slot)
+            if batcher is None or slot.cache is not None:
+                continue
+            started = time.perf_counter_ns()
+            requests = [asked[position].inputs for position in positions]
+            outcomes = batcher.run_now(requests, [slot.plan.rows(inputs) for inputs in requests])
+            timing = Timing(compute_ns=time.perf_counter_ns() - started)
+            for position, outcome in zip(positions, outcomes, strict=True):
+                found[position] = None if outcome is None else self._settled(asked[position], outcome, timing)
+        return found
+
+    def _settled(self, asked: Asked, outcome: Outcome, timing: Timing) -> Answer | BurnishError:
+        slot = asked.slot
         try:
-            outputs = batcher.run_now(inputs, slot.plan.rows(inputs))
-            return None if outputs is None else self._answer(slot, request_id, inputs, outputs, started)
+            if isinstance(outcome, BurnishError):
+                raise outcome
+            return self._answer(slot, asked.request_id, asked.inputs, outcome, timing.compute_ns, timing)
         except CandidateError as error:
-            _count_failure(slot, BACKEND, started)
-            raise _failed(slot, error) from error
+            _count_failure(slot, BACKEND, timing.compute_ns)
+            return _failed(slot, error)
+        except BurnishError as error:
+            return error
 
     async def infer(self, slot: Slot, request_id: str, inputs: Arrays, urgency: Urgency = ROUTINE) -> Answer:
         """Answer one request with the version that ``route`` gave; if cancelled, it leaves the queue.
@@ -125,9 +150,9 @@ class Engine:
                 outputs = await self._compute_in_time(slot, inputs, urgency, timing)
             finally:
                 self._backlog.leave(held, slot.tenant)
-            return self._answer(slot, request_id, inputs, outputs, started, timing)
+            return self._answer(slot, request_id, inputs, outputs, time.perf_counter_ns() - started, timing)
         except (BurnishError, asyncio.CancelledError) as error:
-            _count_failure(slot, _reason(error), started)
+            _count_failure(slot, _reason(error), time.perf_counter_ns() - started)
             if isinstance(error, CandidateError):
                 raise _failed(slot, error) from error
             raise
@@ -147,11 +172,13 @@ class Engine:
         batcher = await self._residency.hold(slot)
         try:
             started = time.perf_counter_ns()
-            outputs = batcher.run_now(inputs, rows)
-            if outputs is None:
+            (outcome,) = batcher.run_now([inputs], [rows])
+            if outcome is None:
                 return await batcher.submit(inputs, rows, urgency, timing)
+            if isinstance(outcome, BurnishError):
+                raise outcome
             timing.compute_ns = time.perf_counter_ns() - started
-            return outputs
+            return outcome
         finally:
             self._residency.release(slot)
 
@@ -161,22 +188,20 @@ class Engine:
         request_id: str,
         inputs: Arrays,
         outputs: Arrays,
-        started_ns: int,
-        timing: Timing | None = None,
+        took_ns: int,
+        timing: Timing,
     ) -> Answer:
-        """Check, count and capture; without a timing, the run took all the time since the start."""
+        """Check, count and capture."""
         rows = slot.plan.rows(inputs)
         _check_outputs(slot, outputs, rows)
-        took = time.perf_counter_ns() - started_ns
-        slot.statistics.answered(rows, took)
+        slot.statistics.answered(rows, took_ns)
         if self._capture.wants(request_id):
             self._offer_to_capture(slot, request_id, inputs, outputs)
-        compute_ns = took if timing is None else timing.compute_ns
         if slot.shadow is not None:
-            self.shadow.offer(slot.shadow, Answered(slot, request_id, inputs, outputs, compute_ns))
+            self.shadow.offer(slot.shadow, Answered(slot, request_id, inputs, outputs, timing.compute_ns))
         if (trace := CURRENT.get()) is not None:
             trace.slot = slot
-            trace.queue_ns, trace.compute_ns = 0 if timing is None else timing.queue_ns, compute_ns
+            trace.queue_ns, trace.compute_ns = timing.queue_ns, timing.compute_ns
         return Answer(slot, request_id, outputs)
 
     def _offer_to_capture(self, slot: Slot, request_id: str, inputs: Arrays, outputs: Arrays) -> None:
@@ -200,8 +225,8 @@ class Engine:
         return outputs, timing.compute_ns
 
 
-def _count_failure(slot: Slot, reason: str, started_ns: int) -> None:
-    slot.statistics.failed(reason, time.perf_counter_ns() - started_ns)
+def _count_failure(slot: Slot, reason: str, took_ns: int) -> None:
+    slot.statistics.failed(reason, took_ns)
     if (trace := CURRENT.get()) is not None:
         trace.slot = slot
 

@@ -1,11 +1,10 @@
 """A server that answers with what it was asked, and a client that sends any bytes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
-from serving.doors.http import Reply, Request
+from serving.doors.http_messages import Eventual, Reply, Request
 from serving.doors.http_rules import HttpLimits
 from serving.doors.server import HttpServer
 from serving.engine.shared_bound import SharedBound
@@ -22,7 +21,10 @@ class Echo:
         self.go = asyncio.Event()
         self.cancelled = 0
 
-    def __call__(self, request: Request) -> Reply | Coroutine[Any, Any, Reply]:
+    def __call__(self, requests: Sequence[Request]) -> list[Eventual]:
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Eventual:
         self.seen.append(request)
         if request.path == "/large":
             return Reply(200, b"x" * 2_000_000, [])

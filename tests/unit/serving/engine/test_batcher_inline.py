@@ -19,13 +19,13 @@ def test_quick_sessions_run_on_the_loop_but_never_beside_a_running_batch() -> No
         with closing(RunThreads(1)) as threads:
             session = FakeSession()
             batcher = Batcher(session, limits(inline_rows=2), contain, threads, Statistics())
-            assert batcher.run_now(rows(1, 2, 3), 3) is None
-            assert batcher.run_now(rows(1, 2), 2) is not None
+            assert batcher.run_now([rows(1, 2, 3)], [3]) == [None]
+            assert batcher.run_now([rows(1, 2)], [2]) != [None]
             session.running.clear()
             session.may_run.clear()
             large = asyncio.create_task(batcher.submit(rows(1, 2, 3), 3))
             await until(session.running.is_set)
-            assert batcher.run_now(rows(1), 1) is None
+            assert batcher.run_now([rows(1)], [1]) == [None]
             small = asyncio.create_task(batcher.submit(rows(1), 1))
             await asyncio.sleep(0)
             assert session.shapes == [(2, 2)]
@@ -57,7 +57,7 @@ def test_a_quick_batch_leaves_the_threads_and_so_does_what_comes_after_it(thread
         assert answers == [[1, 2, 3], [4], [5]]
         assert session.shapes == [(3, 2), (2, 2)]
         assert hops == 1
-        assert batcher.run_now(rows(6), 1) is not None
+        assert batcher.run_now([rows(6)], [1]) != [None]
 
     with patch.object(threads, "run", counted):
         run(work())

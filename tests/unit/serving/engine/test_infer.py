@@ -12,7 +12,7 @@ import pytest
 from registry.errors import BurnishError, CandidateError, DeadlineExceeded, InputError, QueueFull, TransientError
 from serving.engine.backlog import Backlog
 from serving.engine.capture import Capture
-from serving.engine.infer import Engine, contain
+from serving.engine.infer import Answer, Asked, Engine, contain
 from serving.engine.live import Live
 from serving.engine.residency import Residency, ResidencyLimits
 from serving.engine.retention import Retention
@@ -144,7 +144,7 @@ def test_an_equal_request_is_answered_from_the_cache_until_the_entry_changes(wor
             slot = engine.route("m", None, "unit")
             assert not (await engine.infer(slot, "id", X)).cached
             engine._live.adopt(caching)
-            assert engine.infer_now(slot, "id", X) is None
+            assert engine.infer_now([Asked(slot, "id", X)]) == [None]
             answers = [await engine.infer(slot, f"id-{number}", X) for number in range(3)]
             assert [answer.cached for answer in answers] == [False, True, True]
             assert {str(answer.outputs["y"].tolist()) for answer in answers} == {"[[3.0, 6.0]]"}
@@ -162,10 +162,39 @@ def test_an_equal_request_is_answered_from_the_cache_until_the_entry_changes(wor
             engine._live.adopt(caching.model_copy(update={"generation": 2}))
             assert not (await engine.infer(slot, "id", X)).cached
             engine._live.adopt(entry(3, {1: 100}, [served(1)]))
-            assert engine.infer_now(slot, "id", X) is not None
+            assert engine.infer_now([Asked(slot, "id", X)]) != [None]
             assert slot.cache is None
         captured = sum(pq.read_table(path).num_rows for path in tmp_path.rglob("*.parquet"))
         assert captured == 8, "answers from the cache are captured as well"
+
+    run(work())
+
+
+def test_requests_that_come_together_share_the_run_of_their_version(world: FakeWorld, tmp_path: Path) -> None:
+    first, second = world.add(served(1), FakeSession()), world.add(served(2), FakeSession(scale=10))
+
+    async def work() -> None:
+        async with open_engine(world, tmp_path) as engine:
+            engine._live.adopt(entry(2, {1: 100}, [served(1), served(2)]))
+            one, two = (engine.route("m", version, "unit") for version in (1, 2))
+            asked = [Asked(one, "a", X), Asked(two, "b", X), Asked(one, "c", OTHER)]
+            assert engine.infer_now(asked) == [None] * 3, "nothing is loaded"
+            await asyncio.gather(engine.infer(one, "id", X), engine.infer(two, "id", X))
+            found = engine.infer_now(asked)
+            answers = [answer for answer in found if isinstance(answer, Answer)]
+            assert [answer.request_id for answer in answers] == ["a", "b", "c"]
+            assert [answer.outputs["y"].tolist() for answer in answers] == [[[1, 2]], [[10, 20]], [[3, 4]]]
+            assert (first.shapes, second.shapes) == ([(1, 2), (2, 2)], [(1, 2)] * 2)
+            counted = one.statistics
+            assert (counted.success.count, counted.inferences, counted.executions) == (3, 3, 2)
+            assert counted.compute.count == 3
+            second.broken = True
+            failed = engine.infer_now(asked)
+            assert isinstance(failed[0], Answer) and isinstance(failed[2], Answer)
+            assert str(failed[1]) == "m version 2 failed on this batch: ZeroDivisionError: broken on purpose"
+            assert two.statistics.failures == {"BACKEND": 1}
+        captured = [pq.read_table(path) for path in tmp_path.rglob("*.parquet")]
+        assert sum(table.num_rows for table in captured) == 7
 
     run(work())
 
