@@ -37,7 +37,7 @@ def create_app() -> FastAPI:
     further = (
         key_ring.tell,
         lambda: gather(ledger, workers),
-        lambda: resident_quotas.tell(ledger, settings.catalog_folder),
+        lambda: resident_quotas.tell(ledger, settings.catalog_folder, settings.workers),
     )
     platform = Platform(
         settings=settings,

@@ -37,7 +37,6 @@ def start(model: OwnModel, body: OptimizationBody, platform: Stack, who: Who) ->
         release=body.release,
     )
     _require_uploads(platform, who, request)
-    api_quotas.require_version(platform, who, model)
     add_evidence(optimization=request.id, source=body.source, evaluation=body.evaluation, calibration=body.calibration)
     now = datetime.now(UTC)
     status = OptimizationStatus(
@@ -49,7 +48,7 @@ def start(model: OwnModel, body: OptimizationBody, platform: Stack, who: Who) ->
         created_at=now,
         updated_at=now,
     )
-    platform.ledger.save_optimization(status)
+    api_quotas.begin(platform, status)
     parameters = {"request": request.model_dump(mode="json")}
     try:
         run = platform.deployments.start("optimize", parameters, key=request.id)

@@ -4,32 +4,19 @@ from fastapi import HTTPException
 
 from flows.api_auth import Caller
 from flows.api_platform import Platform
+from registry.ledger.tenants import Shortage
+from registry.records.release import OptimizationStatus
 
-_LOOKED_AT = 1000
-"""Of the newest optimizations: those that still run are among them."""
 
-
-def require_version(platform: Platform, who: Caller, model: str) -> None:
-    """Check that a tenant may get one more version of a model, beside those that are being made.
-
-    Args:
-        platform: the stores.
-        who: the caller.
-        model: the model's qualified name.
+def begin(platform: Platform, status: OptimizationStatus) -> None:
+    """Note an optimization as begun, if its tenant may get one more version; checked and noted in one transaction.
 
     Raises:
         HTTPException: 403, the quota of models or of versions is used up.
     """
-    quotas = platform.ledger.tenants.get(who.tenant).quotas
-    if quotas.models is None and quotas.versions is None:
-        return
-    held = platform.ledger.tenants.holdings(who.tenant)
-    newest = platform.ledger.listings.optimizations(who.tenant, _LOOKED_AT)
-    making = [status.model for status in newest if status.state.open]
-    _require("versions", quotas.versions, held.versions + len(making), 1)
-    new = {name for name in (model, *making) if platform.ledger.listings.model(name) is None}
-    if model in new:
-        _require("models", quotas.models, held.models + len(new - {model}), 1)
+    short = platform.ledger.tenants.claim_version(status)
+    if short is not None:
+        raise _used_up(short)
 
 
 def require_bytes(platform: Platform, who: Caller, size_bytes: int) -> None:
@@ -39,8 +26,11 @@ def require_bytes(platform: Platform, who: Caller, size_bytes: int) -> None:
         HTTPException: 403, they do not fit into the quota of stored bytes.
     """
     limit = platform.ledger.tenants.get(who.tenant).quotas.stored_bytes
-    if limit is not None:
-        _require("stored_bytes", limit, platform.ledger.tenants.holdings(who.tenant).stored_bytes, size_bytes)
+    if limit is None:
+        return
+    stored = platform.ledger.tenants.holdings(who.tenant).stored_bytes
+    if stored + size_bytes > limit:
+        raise _used_up(Shortage("stored_bytes", stored, limit, size_bytes))
 
 
 def own(platform: Platform, who: Caller, digest: str) -> None:
@@ -54,8 +44,6 @@ def own(platform: Platform, who: Caller, digest: str) -> None:
         require_bytes(platform, who, size_bytes)
 
 
-def _require(quota: str, limit: int | None, used: int, more: int) -> None:
-    if limit is not None and used + more > limit:
-        raise HTTPException(
-            403, f"the quota {quota} of this tenant is used up: {used} of {limit}, and {more} more asked"
-        )
+def _used_up(short: Shortage) -> HTTPException:
+    use = f"{short.used} of {short.limit}, and {short.more} more asked"
+    return HTTPException(403, f"the quota {short.quota} of this tenant is used up: {use}")

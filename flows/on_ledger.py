@@ -2,18 +2,17 @@
 
 import getpass
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from flows import releases
 from flows.api_auth import find_key
+from flows.audited import audited
 from flows.tenants import KeyRing
-from registry.errors import BurnishError, InputError
+from registry.errors import InputError
 from registry.ledger.ledger import Ledger
-from registry.records.audit import AuditDraft
 from registry.records.change import Change, Step
 from registry.records.release import Route
 from registry.records.tenant import DEFAULT_TENANT, Scope, qualified
@@ -49,7 +48,7 @@ def change_route(
         BurnishError: what the ledger refuses.
     """
     tenant = tenant_of(ledger, api_key)
-    with audited(ledger, tenant, step.action.value, model) as evidence:
+    with _by_person(ledger, tenant, step.action.value, model) as evidence:
         change = Change(
             model=qualified(tenant, model),
             step=step,
@@ -67,34 +66,15 @@ def make_key(
 ) -> dict[str, JsonValue]:
     """Make a key, as the control API would; its text is in what is returned."""
     named = tenant or DEFAULT_TENANT
-    with audited(ledger, named, "add_key", named) as evidence:
+    with _by_person(ledger, named, "add_key", named) as evidence:
         made = key_ring.make(named, frozenset(Scope(scope) for scope in scopes), label)
         evidence.update(key=made.key.id, scopes=[scope.value for scope in made.key.scopes], label=label)
     shown = made.key.model_dump(mode="json", include={"id", "tenant", "scopes", "label"})
     return {**shown, "text": made.text.get_secret_value()}
 
 
-@contextmanager
-def audited(ledger: Ledger, tenant: str, action: str, target: str) -> Iterator[dict[str, JsonValue]]:
-    """Append what is done in this context to the audit, refused or done; yield what its evidence is put into."""
-    evidence: dict[str, JsonValue] = {}
-    outcome = "done"
-    try:
-        yield evidence
-    except BurnishError as error:
-        outcome = type(error).__name__
-        raise
-    finally:
-        draft = AuditDraft(
-            tenant=tenant,
-            actor=_actor(),
-            source=socket.gethostname(),
-            action=action,
-            target=target,
-            outcome=outcome,
-            evidence=evidence,
-        )
-        ledger.audit.append(draft)
+def _by_person(ledger: Ledger, tenant: str, action: str, target: str) -> AbstractContextManager[dict[str, JsonValue]]:
+    return audited(ledger, tenant=tenant, actor=_actor(), source=socket.gethostname(), action=action, target=target)
 
 
 def _actor() -> str:

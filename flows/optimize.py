@@ -10,8 +10,9 @@ from prefect import flow, get_run_logger, states
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
+from pydantic import JsonValue
 
-from flows import pages, releases, wiring
+from flows import audited, pages, releases, wiring
 from flows.progress import Cancelled, Progress, close_abandoned, close_cancelled
 from flows.settings import StackSettings
 from flows.workers import Workers
@@ -199,7 +200,15 @@ def _promote(run: Run, number: int, gate: GateDecision, generation: int) -> None
             reason="; ".join(f"{outcome.rule}: {outcome.reason}" for outcome in gate.outcomes),
             expected_generation=generation,
         )
-        route = releases.change_route(run.ledger, run.settings.catalog_folder, change)
+        evidence: dict[str, JsonValue] = {
+            "optimization": run.request.id,
+            "source": run.request.source,
+            "evaluation": run.request.evaluation,
+            "gate": [f"{outcome.rule}: {outcome.verdict}" for outcome in gate.outcomes],
+        }
+        route = audited.change_route(
+            run.ledger, run.settings.catalog_folder, change, flow_run=flow_run.get_id(), evidence=evidence
+        )
     try:
         releases.mirror(run.ledger, run.store, model)
     except TransientError as error:

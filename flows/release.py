@@ -1,8 +1,9 @@
 """Flows: promote and roll back, for the Prefect UI; both are one synchronous operation on the ledger."""
 
 from prefect import flow
+from prefect.runtime import flow_run
 
-from flows import releases, wiring
+from flows import audited, wiring
 from flows.settings import StackSettings
 from registry.records.base import VersionNumber
 from registry.records.change import Change, Promote, RollBack
@@ -23,7 +24,9 @@ async def release(model: QualifiedName, version: VersionNumber, reason: str = "a
     ledger = wiring.ledger(settings)
     try:
         change = Change(model=model, step=Promote(version=version), actor="prefect", reason=reason)
-        return releases.change_route(ledger, settings.catalog_folder, change)
+        return audited.change_route(
+            ledger, settings.catalog_folder, change, flow_run=flow_run.get_id(), evidence={"reason": reason}
+        )
     finally:
         ledger.close()
 
@@ -40,6 +43,8 @@ async def rollback(model: QualifiedName, reason: str = "asked for in Prefect") -
     ledger = wiring.ledger(settings)
     try:
         change = Change(model=model, step=RollBack(), actor="prefect", reason=reason)
-        return releases.change_route(ledger, settings.catalog_folder, change)
+        return audited.change_route(
+            ledger, settings.catalog_folder, change, flow_run=flow_run.get_id(), evidence={"reason": reason}
+        )
     finally:
         ledger.close()

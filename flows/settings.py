@@ -65,7 +65,9 @@ class StackSettings(BaseSettings):
     upload_ratio: int = Field(
         default=100, ge=1, description="Unpacked by packed bytes of an archive that unpacks to more than 64 MiB."
     )
-    upload_open: int = Field(default=100, ge=1, description="Resumable uploads that are not finished, at once.")
+    upload_open: int = Field(
+        default=100, ge=1, description="Resumable uploads of a tenant that are not finished, at once."
+    )
     upload_expiry_seconds: float = Field(default=86_400, gt=0, description="How long a cut upload may be resumed.")
     upload_idle_seconds: float = Field(default=60, gt=0, description="An upload that sends nothing for so long is cut.")
     capture_rate: float = Field(default=0.1, ge=0, le=1, description="Share of requests sampled to Parquet.")

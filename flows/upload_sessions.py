@@ -60,11 +60,11 @@ class UploadSessions:
         """Make a session that holds no byte yet.
 
         Raises:
-            HTTPException: 429, as many as may be are open.
+            HTTPException: 429, as many as may be are open of this tenant.
             StorageFull: the disk has no room for a record.
         """
         self.sweep()
-        if sum(1 for folder in self._sessions() if (folder / _PART).exists()) >= self._most_open:
+        if self._open(tenant) >= self._most_open:
             detail = f"{self._most_open} uploads are open; finish or delete one, or wait until one expires"
             raise HTTPException(429, detail, {"Retry-After": "60"})
         session = UploadSession(id=uuid4().hex, tenant=tenant, filename=filename, size=size, sha256=sha256)
@@ -152,6 +152,10 @@ class UploadSessions:
         if scope.cancelled_caught:
             raise HTTPException(409, "another request went on with this upload", {"Connection": "close"})
 
+    def _open(self, tenant: str) -> int:
+        """Count a tenant's sessions that still wait for bytes."""
+        return sum(_tenant_waiting(folder) == tenant for folder in self._sessions())
+
     def _sessions(self) -> Iterator[Path]:
         return (record.parent for record in self._folder.glob(f"*/{_RECORD}"))
 
@@ -163,6 +167,15 @@ class UploadSessions:
         draft = record.with_suffix(".new")
         draft.write_text(session.model_dump_json(), encoding="utf-8")
         draft.replace(record)
+
+
+def _tenant_waiting(folder: Path) -> str | None:
+    """Whose a session is that still waits for bytes; None: it has them, or has just been removed."""
+    try:
+        record = (folder / _RECORD).read_bytes()
+    except FileNotFoundError:
+        return None
+    return UploadSession.model_validate_json(record).tenant if (folder / _PART).exists() else None
 
 
 def _touched(file: Path) -> float:

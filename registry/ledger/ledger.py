@@ -13,7 +13,7 @@ from registry.ledger.experiments import Experiments
 from registry.ledger.kept_answers import KeptAnswers
 from registry.ledger.listings import Listings
 from registry.ledger.tables import DRIFT_REPORTS, FEEDBACK, OPTIMIZATIONS, SERVED_VERSIONS
-from registry.ledger.tenants import Tenants, note_owner
+from registry.ledger.tenants import Tenants, note_owner, optimization_row
 from registry.ledger.usage import Usage
 from registry.records.change import Change
 from registry.records.model import ServedVersion
@@ -133,12 +133,7 @@ class Ledger:
 
         One that is being cancelled does not go on, and one that has ended is not cancelled: what was known stands.
         """
-        row = {
-            "id": status.id,
-            "model": status.model,
-            "created_at": status.created_at,
-            "record": status.model_dump_json(),
-        }
+        row = optimization_row(status)
         this = OPTIMIZATIONS.c.id == status.id
         with self._database.write() as connection:
             if insert_if_absent(connection, OPTIMIZATIONS, row):

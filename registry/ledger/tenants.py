@@ -1,5 +1,6 @@
 """Tenants in the ledger, what they own, and how much of it there is."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -7,8 +8,12 @@ import sqlalchemy as sa
 
 from registry.errors import InputError, ModelNotFound
 from registry.ledger.database import Database, insert_if_absent
-from registry.ledger.tables import API_KEYS, ARTIFACT_OWNERS, AUDIT, SERVED_VERSIONS, TENANTS, USAGE
-from registry.records.tenant import DEFAULT_TENANT, Quotas, Tenant, TenantState
+from registry.ledger.tables import API_KEYS, ARTIFACT_OWNERS, AUDIT, OPTIMIZATIONS, SERVED_VERSIONS, TENANTS, USAGE
+from registry.records.release import OptimizationStatus
+from registry.records.tenant import DEFAULT_TENANT, Quotas, Tenant, TenantState, split_name
+
+_LOOKED_AT = 1000
+"""Of the newest optimizations: those that still run are among them."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +23,16 @@ class Holdings:
     models: int
     versions: int
     stored_bytes: int
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """A quota that is used up, and what was asked beyond it."""
+
+    quota: str
+    used: int
+    limit: int
+    more: int
 
 
 class Tenants:
@@ -116,6 +131,28 @@ class Tenants:
             note_owner(connection, tenant, sha256, size_bytes)
         return True
 
+    def claim_version(self, status: OptimizationStatus) -> Shortage | None:
+        """Note an optimization as begun if the version that it may make fits beside those that are there or being made.
+
+        Claims of one tenant wait for each other, so no two of them take the last place.
+
+        Returns:
+            What it does not fit into, with nothing noted; None: it has begun.
+
+        Raises:
+            ModelNotFound: there is no such tenant.
+        """
+        tenant, _ = split_name(status.model)
+        locked = sa.select(TENANTS.c.quotas).where(TENANTS.c.name == tenant).with_for_update()
+        with self._database.write() as connection:
+            found = connection.execute(locked).scalar_one_or_none()
+            if found is None:
+                raise ModelNotFound(_no_tenant(tenant))
+            short = next(_shortages(connection, tenant, status.model, Quotas.model_validate(found)), None)
+            if short is None:
+                connection.execute(sa.insert(OPTIMIZATIONS).values(optimization_row(status)))
+        return short
+
     def owns(self, tenant: str, sha256: str) -> bool:
         """True if a tenant has brought this artifact, or a version of its is made of it."""
         with self._database.read() as connection:
@@ -152,6 +189,39 @@ def _holdings(connection: sa.Connection, tenant: str) -> Holdings:
     )
     models, versions = connection.execute(served).one()
     return Holdings(models, versions, _stored_bytes(connection, tenant))
+
+
+def _shortages(connection: sa.Connection, tenant: str, model: str, quotas: Quotas) -> Iterator[Shortage]:
+    """Yield what one more version of a model does not fit into."""
+    if quotas.models is None and quotas.versions is None:
+        return
+    held, making = _holdings(connection, tenant), _making(connection, tenant)
+    if quotas.versions is not None and held.versions + len(making) + 1 > quotas.versions:
+        yield Shortage("versions", held.versions + len(making), quotas.versions, 1)
+    named = {model, *making}
+    known = sa.select(SERVED_VERSIONS.c.model).where(SERVED_VERSIONS.c.model.in_(named)).distinct()
+    new = named - set(connection.execute(known).scalars())
+    if quotas.models is not None and model in new and held.models + len(new) > quotas.models:
+        yield Shortage("models", held.models + len(new) - 1, quotas.models, 1)
+
+
+def _making(connection: sa.Connection, tenant: str) -> list[str]:
+    """The models of a tenant's optimizations that still run, once for each."""
+    created_at = OPTIMIZATIONS.c.created_at.desc()
+    newest = sa.select(OPTIMIZATIONS.c.record).where(of_tenant(OPTIMIZATIONS.c.model, tenant)).order_by(created_at)
+    records = connection.execute(newest.limit(_LOOKED_AT)).scalars()
+    statuses = (OptimizationStatus.model_validate_json(record) for record in records)
+    return [status.model for status in statuses if status.state.open]
+
+
+def optimization_row(status: OptimizationStatus) -> dict[str, object]:
+    """Return an optimization as its table keeps it."""
+    return {
+        "id": status.id,
+        "model": status.model,
+        "created_at": status.created_at,
+        "record": status.model_dump_json(),
+    }
 
 
 def _owned(connection: sa.Connection, tenant: str, sha256: str) -> bool:

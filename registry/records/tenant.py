@@ -76,7 +76,10 @@ class Quotas(Record):
     versions: int | None = Field(default=None, ge=0, le=_MOST, description="Over all models.")
     stored_bytes: int | None = Field(default=None, ge=0, le=_MOST, description="Uploads and the artifacts of versions.")
     resident_bytes: int | None = Field(
-        default=None, ge=0, le=_MOST, description="Memory of loaded versions in one worker."
+        default=None,
+        ge=0,
+        le=_MOST,
+        description="Memory of loaded versions in all workers, each of which keeps to its part.",
     )
     requests_per_s: float | None = Field(default=None, gt=0, le=1e6)
     burst: int | None = Field(

@@ -8,10 +8,11 @@ import pytest
 
 from registry.errors import InputError, ModelNotFound
 from registry.ledger.ledger import Ledger
-from registry.ledger.tenants import Holdings
+from registry.ledger.tenants import Holdings, Shortage
 from registry.records.audit import AuditDraft
+from registry.records.release import OptimizationState
 from registry.records.tenant import ApiKey, Counters, Quotas, Scope, TenantState
-from tests.drafts import served
+from tests.drafts import optimization, served
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -124,3 +125,41 @@ def test_readers_at_once_count_nothing_twice(ledger: Ledger) -> None:
     now = datetime.now(UTC)
     found = ledger.usage.of(tenant=None, since=now - timedelta(days=1), until=now + timedelta(days=1))
     assert sum(hour.requests for hour in found) == 10
+
+
+def test_claims_at_once_never_take_more_than_the_quota(ledger: Ledger) -> None:
+    ledger.tenants.add("acme", Quotas(models=2, versions=3))
+    started, short = threading.Barrier(8), []
+
+    def claim(number: int) -> None:
+        status = optimization(f"{number:032x}", f"acme.m{number % 4}", OptimizationState.QUEUED)
+        started.wait(60)
+        short.append(ledger.tenants.claim_version(status))
+
+    threads = [threading.Thread(target=claim, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    begun = ledger.optimizations()
+    assert (len(short), len(begun)) == (8, short.count(None))
+    assert len(begun) <= 3
+    assert 1 <= len({status.model for status in begun}) <= 2
+    for found in short:
+        assert found is None or (found.quota, found.limit) in (("models", 2), ("versions", 3))
+    ledger.tenants.set_quotas("acme", Quotas(versions=len(begun) + 1))
+    assert ledger.tenants.claim_version(optimization("a" * 32, "acme.m9", OptimizationState.QUEUED)) is None
+    full = ledger.tenants.claim_version(optimization("b" * 32, "acme.m9", OptimizationState.QUEUED))
+    assert full == Shortage("versions", len(begun) + 1, len(begun) + 1, 1)
+
+
+def test_what_has_ended_and_what_is_anothers_takes_no_place(ledger: Ledger) -> None:
+    ledger.tenants.add("acme", Quotas(models=1, versions=2))
+    ledger.admit("acme.m", served(1))
+    ledger.save_optimization(optimization("c" * 32, "acme.m", OptimizationState.FAILED))
+    ledger.save_optimization(optimization("d" * 32, "other.m", OptimizationState.RUNNING))
+    other = ledger.tenants.claim_version(optimization("e" * 32, "acme.new", OptimizationState.QUEUED))
+    assert other == Shortage("models", 1, 1, 1)
+    assert ledger.tenants.claim_version(optimization("f" * 32, "acme.m", OptimizationState.QUEUED)) is None
+    with pytest.raises(ModelNotFound, match="no tenant 'nobody'"):
+        ledger.tenants.claim_version(optimization("0" * 32, "nobody.m", OptimizationState.QUEUED))

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from flows.api_app import build_app
 from registry.errors import StorageFull, TransientError
+from registry.records.tenant import Quotas
 from registry.store.artifacts_local import LocalArtifacts
 from tests.unit.flows.api_stack import FakeStack, fake_stack
 from tests.unit.registry.uploads.models import bundle, model
@@ -38,9 +39,11 @@ def metadata(**values: str) -> str:
     return ",".join(f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in values.items())
 
 
-def begin(api: TestClient, size: int = len(MODEL), filename: str = "model.onnx", **more: str) -> Any:  # noqa: ANN401
+def begin(
+    api: TestClient, size: int = len(MODEL), filename: str = "model.onnx", tenant: str = "default", **more: str
+) -> Any:  # noqa: ANN401
     headers = {"upload-length": str(size), "upload-metadata": metadata(filename=filename, **more)}
-    return api.post("/v1/uploads", headers=headers)
+    return api.post("/v1/uploads", params={"tenant": tenant}, headers=headers)
 
 
 def send(api: TestClient, url: str, offset: int, body: bytes, **headers: str) -> Any:  # noqa: ANN401
@@ -211,6 +214,13 @@ def test_only_so_many_may_be_open_at_once(api: TestClient) -> None:
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
     send(api, url, 0, MODEL)
     assert begin(api).status_code == 201
+
+
+def test_what_another_tenant_has_open_takes_no_place(api: TestClient, stack: FakeStack) -> None:
+    stack.platform.ledger.tenants.add("acme", Quotas())
+    for tenant in ("default", "acme"):
+        answers = [begin(api, tenant=tenant).status_code for _ in range(3)]
+        assert answers == [201, 201, 429]
 
 
 def test_an_upload_survives_a_restart_and_expires_when_nothing_comes(stack: FakeStack, tmp_path: Path) -> None:
