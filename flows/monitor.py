@@ -46,7 +46,8 @@ async def _report(settings: StackSettings, ledger: Ledger, model: str) -> DriftR
     with wiring.workspace(settings, f"drift-{model}") as folder:
         report = await compare_with_evaluation_set(version, window, artifacts, folder)
     await keep_report(report, artifacts, store, ledger)
-    await pages.show_link("drift", model, f"{settings.control_url}/v1/models/{model}/drift/report", _line(report))
+    url = pages.page_url(settings.control_url, model, "models/{model}/drift/report")
+    await pages.show_link("drift", model, url, _line(report))
     return report
 
 

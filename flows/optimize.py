@@ -235,7 +235,7 @@ async def _keep_result(run: Run, result: OptimizationResult) -> str:
     await asyncio.to_thread(write_plots, result, page)
     digest = await asyncio.to_thread(run.artifacts.put, page)
     run.progress.keep_result(digest)
-    await pages.show_search(run.request.model, result, f"{run.settings.control_url}/v1/optimizations/{run.request.id}")
+    await pages.show_search(run.request.model, result, run.settings.control_url, run.request.id)
     return digest
 
 

@@ -9,6 +9,7 @@ from prefect.artifacts import (
 
 from registry.records.gate import RuleOutcome
 from registry.records.optimization import CandidateResult, OptimizationResult
+from registry.records.tenant import DEFAULT_TENANT, split_name
 
 
 def candidate_row(result: CandidateResult) -> dict[str, str]:
@@ -25,14 +26,16 @@ def candidate_row(result: CandidateResult) -> dict[str, str]:
     }
 
 
-async def show_search(model: str, result: OptimizationResult, url: str) -> None:
+async def show_search(model: str, result: OptimizationResult, control_url: str, optimization: str) -> None:
     """Put the candidate table, the plots and the link to the report on the run page.
 
     Args:
-        model: the model's name.
+        model: the model's qualified name.
         result: of the search.
-        url: of the optimization in the control API.
+        control_url: of the control API.
+        optimization: its id there.
     """
+    where = f"optimizations/{optimization}"
     await acreate_table_artifact(
         key=f"candidates-{_key(model)}",
         table=[candidate_row(candidate) for candidate in result.candidates],
@@ -40,8 +43,15 @@ async def show_search(model: str, result: OptimizationResult, url: str) -> None:
     )
     if any(candidate.benchmark for candidate in result.candidates):
         for plot in ("latency", "front"):
-            await acreate_image_artifact(key=f"{plot}-{_key(model)}", image_url=f"{url}/plots/{plot}")
-    await show_link("report", model, f"{url}/report", f"Report of {model}: plots, figures, environment")
+            await acreate_image_artifact(
+                key=f"{plot}-{_key(model)}", image_url=page_url(control_url, model, f"{where}/plots/{plot}")
+            )
+    await show_link(
+        "report",
+        model,
+        page_url(control_url, model, f"{where}/report"),
+        f"Report of {model}: plots, figures, environment",
+    )
 
 
 async def show_gate(model: str, outcomes: tuple[RuleOutcome, ...]) -> None:
@@ -57,5 +67,19 @@ async def show_link(key: str, model: str, url: str, text: str) -> None:
     await acreate_link_artifact(key=f"{key}-{_key(model)}", link=url, link_text=text)
 
 
+def page_url(control_url: str, model: str, path: str) -> str:
+    """Return where the operator finds a page of the control API about a model, whosever it is.
+
+    Args:
+        control_url: of the control API.
+        model: by its qualified name.
+        path: below ``/v1/``; ``{model}`` stands for the name that the model has for its tenant.
+    """
+    tenant, name = split_name(model)
+    whose = "" if tenant == DEFAULT_TENANT else f"?tenant={tenant}"
+    return f"{control_url}/v1/{path.format(model=name)}{whose}"
+
+
 def _key(model: str) -> str:
-    return model.replace("_", "-")
+    """Return a model's part of a key, for which Prefect takes lowercase letters, digits and dashes."""
+    return model.replace("_", "-").replace(".", "--")

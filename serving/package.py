@@ -29,17 +29,19 @@ _TEMPLATE = _ROOT / "serving" / "bento_template"
 _SERVICE = "serving.bento_template.service"
 _BUILD_TIMEOUT_S = 300.0
 _LOG_LINES = 15
+_BENTO_NAME_LENGTH = 63
 
 
 def bento_tag(model: str, version: int) -> str:
     """Return the tag of a version's Bento: `<model>:v<version>`.
 
-    A Bento's name must end in a letter or a digit; a model's that does not is replaced by its start and its digest,
-    joined with a dot, which no model's name holds.
+    A Bento's name has at most 63 characters and ends in a letter or a digit; a model's that does not is replaced by its
+    start and its digest, joined with two dots, of which no qualified name holds more than one.
     """
     name = model
-    if not model[-1].isalnum():
-        name = f"{model.rstrip('_-')[:50]}.{hashlib.sha256(model.encode()).hexdigest()[:10]}"
+    if len(model) > _BENTO_NAME_LENGTH or not model[-1].isalnum():
+        digest = hashlib.sha256(model.encode()).hexdigest()[:10]
+        name = f"{model[: _BENTO_NAME_LENGTH - len(digest) - 2]}..{digest}"
     return f"{name}:v{version}"
 
 

@@ -163,7 +163,9 @@ class Connection(asyncio.Protocol):
         self.deadline = self._loop.time() + self._limits.idle_seconds
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         method = self._parser.get_method().decode()
-        request = Request(method, path_of(self._url), self._head, body)
+        request: Request | Reply = Request(method, path_of(self._url), self._head, body)
+        if method == "HEAD":  # an answer to it has no body: what stood there would be read as the next answer
+            request = Reply(405, b"", [(b"allow", b"GET, POST")])
         self._take(request, self._parser.should_keep_alive())
 
     # Answers, in order.

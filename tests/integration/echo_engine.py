@@ -29,7 +29,7 @@ from registry.store.artifacts_local import LocalArtifacts
 from serving.engine.catalog import write_entry
 from tests.integration.processes import end_tree, free_pair, free_ports, wait_for
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 180.0
 MAX_BODY_BYTES = 2_000_000
 WIDTH = 4
 

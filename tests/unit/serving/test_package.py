@@ -11,21 +11,34 @@ ROOT = Path(serving.__file__).parents[1]
 OURS = ("serving", "registry")
 
 
-@pytest.mark.parametrize(("model", "tag"), [("digits", "digits:v3"), ("a", "a:v3"), ("0-a_b", "0-a_b:v3")])
+@pytest.mark.parametrize(
+    ("model", "tag"), [("digits", "digits:v3"), ("a", "a:v3"), ("0-a_b", "0-a_b:v3"), ("acme.a", "acme.a:v3")]
+)
 def test_a_bento_is_named_by_its_model_and_version(model: str, tag: str) -> None:
     assert bento_tag(model, 3) == tag
 
 
-@pytest.mark.parametrize("model", ["digits-", "digits_", "digits--", "d" + "_" * 62, "d" * 62 + "-"])
+@pytest.mark.parametrize(
+    "model",
+    ["digits-", "digits_", "digits--", "d" + "_" * 62, "d" * 62 + "-", "acme.digits-", "t" * 31 + "." + "d" * 63],
+)
 def test_a_name_that_bentoml_refuses_becomes_one_that_no_model_has(model: str) -> None:
     name = bento_tag(model, 1).partition(":")[0]
     assert re.fullmatch(r"[a-z0-9][-._a-z0-9]*[a-z0-9]", name)
     assert len(name) <= 63
-    assert "." in name
+    assert ".." in name
 
 
 def test_names_that_differ_only_at_their_end_stay_apart() -> None:
-    names = ["digits-", "digits_", "digits--", "digits-_", "digits"]
+    names = [
+        "digits-",
+        "digits_",
+        "digits--",
+        "digits-_",
+        "digits",
+        "t" * 31 + "." + "d" * 62,
+        "t" * 31 + "." + "d" * 63,
+    ]
     assert len({bento_tag(name, 1) for name in names}) == len(names)
 
 

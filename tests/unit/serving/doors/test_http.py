@@ -84,6 +84,17 @@ def test_what_cannot_be_read_is_refused_and_the_client_hung_up_on(message: bytes
     run(work())
 
 
+def test_an_answer_to_head_has_no_body_that_would_be_read_as_the_next_answer() -> None:
+    async def work() -> None:
+        async with serving(Echo()) as (_, port):
+            found = await answers(port, b"HEAD /x HTTP/1.1\r\n\r\nGET /y HTTP/1.1\r\n" + CLOSE + b"\r\n")
+            first, _, second = found.partition(b"\r\n\r\n")
+            assert first.startswith(b"HTTP/1.1 405 ") and b"content-length: 0" in first
+            assert second.startswith(b"HTTP/1.1 200 ") and second.endswith(b"GET /y ")
+
+    run(work())
+
+
 def test_what_came_before_a_broken_request_is_answered_first() -> None:
     async def work() -> None:
         echo = Echo()
