@@ -131,7 +131,8 @@ class Ledger:
     def save_optimization(self, status: OptimizationStatus) -> OptimizationStatus:
         """Keep what is known of an optimization, over what was known before, and return what stands.
 
-        One that is being cancelled does not go on, and one that has ended is not cancelled: what was known stands.
+        One that is being cancelled does not go on, and one that has ended is not cancelled, nor does it end so again:
+        what was known stands.
         """
         row = optimization_row(status)
         this = OPTIMIZATIONS.c.id == status.id

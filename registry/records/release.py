@@ -133,7 +133,9 @@ class OptimizationState(StrEnum):
         return self in (OptimizationState.QUEUED, OptimizationState.RUNNING, OptimizationState.CANCELLING)
 
     def may_become(self, later: "OptimizationState") -> bool:
-        """False if one that is being cancelled would go on, or one that has ended would be cancelled."""
+        """False if one that is being cancelled would go on, or one that has ended would be cancelled, or end so again."""
+        if later is self:
+            return self.open
         if self is OptimizationState.CANCELLING:
             return later not in (OptimizationState.QUEUED, OptimizationState.RUNNING)
         return self.open or later is not OptimizationState.CANCELLING

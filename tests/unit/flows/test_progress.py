@@ -64,6 +64,8 @@ def test_the_best_until_then_is_kept(stack: FakeStack, tmp_path: Path) -> None:
     status = platform.ledger.optimization(REQUEST.id)
     assert (status.state, status.best is not None) == (OptimizationState.CANCELLED, True)
     assert "export_onnx @ onnxruntime" in status.message
+    late = status.model_copy(update={"best": None, "message": "cancelled before it began"})
+    assert platform.ledger.save_optimization(late) == platform.ledger.optimization(REQUEST.id) == status
     assert (platform.artifacts.checkout(str(status.best)) / "model.onnx").read_bytes() == b"weights"
 
 
