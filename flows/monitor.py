@@ -4,7 +4,7 @@ from prefect import flow, get_run_logger
 
 from flows import pages, wiring
 from flows.settings import StackSettings
-from registry.errors import InputError
+from registry.errors import BurnishError, InputError, RegistryError
 from registry.ledger.ledger import Ledger
 from registry.records.observation import DriftReport
 from registry.records.tenant import QualifiedName
@@ -23,7 +23,7 @@ async def monitor(model: QualifiedName | None = None) -> tuple[DriftReport, ...]
     ledger = wiring.ledger(settings)
     try:
         names = (model,) if model else tuple(route.model for route in ledger.routes())
-        reports = []
+        reports, failed = [], []
         for name in names:
             try:
                 reports.append(await _report(settings, ledger, name))
@@ -31,6 +31,12 @@ async def monitor(model: QualifiedName | None = None) -> tuple[DriftReport, ...]
                 if model:
                     raise
                 get_run_logger().warning("%s is left out: %s", name, error)
+            except BurnishError as error:
+                if model:
+                    raise
+                failed.append(f"{name}: {error}")
+        if failed:  # only now: one tenant's model keeps no other from its report
+            raise RegistryError(f"made {len(reports)} reports; none of {'; '.join(failed)}")
         return tuple(reports)
     finally:
         ledger.close()

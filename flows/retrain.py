@@ -8,7 +8,7 @@ from prefect.deployments import arun_deployment
 
 from flows import wiring
 from flows.settings import StackSettings
-from registry.errors import InputError, RegistryError
+from registry.errors import BurnishError, InputError, RegistryError
 from registry.ledger.ledger import Ledger
 from registry.records.model import ModelVersion
 from registry.records.optimization import OptimizationConfig, OptimizationRequest, OptimizationResult
@@ -27,7 +27,7 @@ async def retrain(model: QualifiedName | None = None, trainer: str | None = None
     """Train a model again on its captured requests and their true answers; the new model goes the way of every other.
 
     Args:
-        model: the model's name; none means every model that has labels as feedback.
+        model: the model's name; none means every model that has labels as feedback, and those that fail are told last.
         trainer: ``module:function``, one of the setting ``trainers``; none means the first of them.
 
     Returns:
@@ -43,7 +43,17 @@ async def retrain(model: QualifiedName | None = None, trainer: str | None = None
     wanted = {name: told for name, told in labelled.items() if told or model}
     if not wanted:
         get_run_logger().info("no model has labels as feedback; nothing to train on")
-    return tuple([await _retrain(settings, name, told, trainer) for name, told in wanted.items()])
+    started, failed = [], []
+    for name, told in wanted.items():
+        try:
+            started.append(await _retrain(settings, name, told, trainer))
+        except BurnishError as error:
+            if model:
+                raise
+            failed.append(f"{name}: {error}")
+    if failed:  # only now: one tenant's model keeps no other from being trained
+        raise RegistryError(f"started {len(started)}; not trained again: {'; '.join(failed)}")
+    return tuple(started)
 
 
 async def _retrain(settings: StackSettings, model: str, feedback: tuple[Feedback, ...], trainer: str | None) -> str:

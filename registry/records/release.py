@@ -133,7 +133,7 @@ class OptimizationState(StrEnum):
         return self in (OptimizationState.QUEUED, OptimizationState.RUNNING, OptimizationState.CANCELLING)
 
     def may_become(self, later: "OptimizationState") -> bool:
-        """False if one that is being cancelled would go on, or one that has ended would be cancelled, or end so again."""
+        """False if one that is being cancelled would go on, or one that has ended be cancelled, or end so again."""
         if later is self:
             return self.open
         if self is OptimizationState.CANCELLING:

@@ -1,7 +1,8 @@
 """One stack for all tests of the main job, with a first version of the digits model live."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from torch import nn
@@ -45,6 +46,7 @@ class Pusher:
 
     client: Client
     split: Split
+    config: Mapping[str, Any] = field(default_factory=lambda: QUICK)
 
     def __call__(self, net: nn.Module, name: str = MODEL, *, wait: bool = True) -> Optimization:
         return push(
@@ -53,7 +55,7 @@ class Pusher:
             example_inputs=self.split.train_x[:2],
             evaluation=(self.split.evaluation_x, self.split.evaluation_y),
             calibration=self.split.calibration_x,
-            config=QUICK,
+            config=self.config,
             wait=wait,
             client=self.client,
         )

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.integration.processes import free_pair, free_ports
 
 BURNISH = Path(sys.executable).with_name("burnish")
@@ -53,6 +55,11 @@ class StackUnderTest:
         parts: list[dict[str, Any]] = self.run("status", "--json").json["parts"]
         return next(part for part in parts if part["name"] == name)
 
+    def processes(self) -> set[int]:
+        """The ids of all its processes."""
+        marker = f"BURNISH_HOME={self.home}".encode()
+        return {pid for pid in psutil.pids() if marker in _environment_of(pid)}
+
     def url(self, variable: str, path: str = "") -> str:
         """The address behind a port variable."""
         return f"http://127.0.0.1:{self.environment[variable]}{path}"
@@ -66,3 +73,11 @@ def new_stack(home: Path, **settings: str) -> StackUnderTest:
         dict(os.environ) | ports | {"BURNISH_DOOR_PORT": str(free_pair()), "BURNISH_HOME": str(home)} | settings
     )
     return StackUnderTest(home, environment)
+
+
+def _environment_of(pid: int) -> bytes:
+    """The environment that a process was started with; empty if it is gone or not ours."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""

@@ -228,18 +228,8 @@ def test_a_flow_killed_between_register_and_release_leaves_a_consistent_stack(
 
 def test_down_leaves_no_process(stack: StackUnderTest) -> None:
     assert stack.run("down").code == 0
-    marker = f"BURNISH_HOME={stack.home}".encode()
-    left = [pid for pid in psutil.pids() if marker in environment_of(pid)]
-    assert left == []
+    assert stack.processes() == set()
     assert stack.run("status", "--json").code == 3
-
-
-def environment_of(pid: int) -> bytes:
-    """The environment that a process was started with; empty if it is gone or not ours."""
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return b""
 
 
 def flow_process(stack: StackUnderTest) -> int:

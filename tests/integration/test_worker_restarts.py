@@ -42,6 +42,13 @@ class Rig:
             return 0
         return int(answer.text.rsplit(":", 1)[-1]) if ":" in answer.text else 0
 
+    def listens(self) -> bool:
+        """True if requests get through the gateway: it opens its port after it has seen the workers."""
+        try:
+            return httpx.get(f"{self.url}/v2/health/ready", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
 
 @pytest.fixture(scope="module")
 def rig(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
@@ -57,7 +64,7 @@ def rig(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         gateway = subprocess.Popen(files.command(folder), stderr=log)
     rig = Rig(workers, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}", EngineWorkers(folder, doors))
     try:
-        wait_for(lambda: rig.healthy() == 2, "both workers to be ready behind the gateway", 60)
+        wait_for(lambda: rig.healthy() == 2 and rig.listens(), "both workers to be ready behind the gateway", 60)
         yield rig
     finally:
         gateway.kill()
