@@ -1,7 +1,6 @@
 """The ledger keeps its promises on SQLite and on Postgres, from one process and from many."""
 
 import multiprocessing
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,22 +20,6 @@ from registry.records.release import Feedback, OptimizationState, ReleaseAction,
 from tests.drafts import change, optimization, served
 
 SPAWN = multiprocessing.get_context("spawn")
-
-
-@pytest.fixture
-def ledger(ledger_url: str) -> Iterator[Ledger]:
-    opened = Ledger(ledger_url)
-    opened.migrate()
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def digits(ledger: Ledger) -> Ledger:
-    """A ledger with versions 1, 2 and 3 of the model digits, none of them live."""
-    for number in (1, 2, 3):
-        ledger.admit("digits", served(number))
-    return ledger
 
 
 def promote(ledger: Ledger, version: int, expected: int | None = None) -> int:

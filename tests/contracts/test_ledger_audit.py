@@ -1,7 +1,6 @@
 """The audit on SQLite and on Postgres: it grows under concurrent writers, and what is changed behind it shows."""
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
@@ -12,14 +11,6 @@ from registry.ledger.tables import AUDIT, AUDIT_HEAD
 from registry.records.audit import GENESIS, AuditDraft
 
 TABLES = (AUDIT, AUDIT_HEAD)
-
-
-@pytest.fixture
-def ledger(ledger_url: str) -> Iterator[Ledger]:
-    opened = Ledger(ledger_url)
-    opened.migrate()
-    yield opened
-    opened.close()
 
 
 def draft(target: str, tenant: str | None = "acme") -> AuditDraft:

@@ -1,25 +1,12 @@
 """A route's policy, shadow and traffic are changed as its champion is, on SQLite and on Postgres."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from registry.errors import InputError, ModelNotFound, VersionConflict
 from registry.ledger.ledger import Ledger
 from registry.records.change import Promote, RollBack, SetPolicy, SetShadow, SetTraffic
 from registry.records.release import ServingPolicy, Shadow, TrafficSplit
-from tests.drafts import change, served
-
-
-@pytest.fixture
-def digits(ledger_url: str) -> Iterator[Ledger]:
-    """A ledger with versions 1, 2 and 3 of the model digits, none of them live."""
-    opened = Ledger(ledger_url)
-    opened.migrate()
-    for number in (1, 2, 3):
-        opened.admit("digits", served(number))
-    yield opened
-    opened.close()
+from tests.drafts import change
 
 
 def promote(ledger: Ledger, version: int, expected: int | None = None) -> int:

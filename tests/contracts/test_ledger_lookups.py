@@ -1,20 +1,8 @@
 """What is looked up in the ledger from the end: a version by its bytes, feedback by its request."""
 
-from collections.abc import Iterator
-
-import pytest
-
 from registry.ledger.ledger import Ledger
 from registry.records.release import Feedback
 from tests.drafts import served
-
-
-@pytest.fixture
-def ledger(ledger_url: str) -> Iterator[Ledger]:
-    opened = Ledger(ledger_url)
-    opened.migrate()
-    yield opened
-    opened.close()
 
 
 def test_versions_are_found_by_the_bytes_they_are_made_of(ledger: Ledger) -> None:

@@ -1,7 +1,6 @@
 """Tenants, keys, what is owned and what is used, on SQLite and on Postgres."""
 
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,14 +14,6 @@ from registry.records.tenant import ApiKey, Counters, Quotas, Scope, TenantState
 from tests.drafts import optimization, served
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def ledger(ledger_url: str) -> Iterator[Ledger]:
-    opened = Ledger(ledger_url)
-    opened.migrate()
-    yield opened
-    opened.close()
 
 
 def key(key_id: str, tenant: str = "acme") -> ApiKey:
