@@ -134,9 +134,7 @@ class Reconciler:
 
     def _settle_lost_runs(self) -> Iterator[str]:
         """Close optimizations whose flow run ended without saying so, such as after a kill -9."""
-        for status in self._ledger.optimizations():
-            if not status.state.open:
-                continue
+        for status in self._ledger.listings.open_optimizations():
             try:
                 reason = self._why_lost(status)
             except TransientError as error:

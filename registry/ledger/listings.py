@@ -12,7 +12,14 @@ from registry.ledger.database import Database
 from registry.ledger.tables import DRIFT_REPORTS, OPTIMIZATIONS, RELEASE_EVENTS, ROUTES, SERVED_VERSIONS
 from registry.records.model import ServedVersion
 from registry.records.observation import DriftReport
-from registry.records.release import CatalogEntry, OptimizationStatus, ReleaseEvent, Route, ServingPolicy
+from registry.records.release import (
+    CatalogEntry,
+    OptimizationState,
+    OptimizationStatus,
+    ReleaseEvent,
+    Route,
+    ServingPolicy,
+)
 from registry.records.tenant import DEFAULT_TENANT, qualified
 
 
@@ -129,6 +136,14 @@ class Listings:
         query = query.where(_of_tenant(of, tenant) if model is None else of == model)
         if after is not None:
             query = query.where((created_at < after[0]) | ((created_at == after[0]) & (identifier < after[1])))
+        return self._records(query, OptimizationStatus.model_validate_json)
+
+    def open_optimizations(self) -> tuple[OptimizationStatus, ...]:
+        """Return every tenant's optimizations that have not ended, oldest first."""
+        record = OPTIMIZATIONS.c.record
+        # Asked of the record's text, so that few are read: what a message quotes has other quotation marks in JSON.
+        asked = (record.contains(f'"state":"{state}"', autoescape=True) for state in OptimizationState if state.open)
+        query = sa.select(record).where(sa.or_(*asked)).order_by(OPTIMIZATIONS.c.created_at, OPTIMIZATIONS.c.id)
         return self._records(query, OptimizationStatus.model_validate_json)
 
     def events(self, model: str, limit: int, *, after: int = 0) -> tuple[ReleaseEvent, ...]:

@@ -212,6 +212,15 @@ def test_optimizations_are_kept_as_they_are(ledger: Ledger) -> None:
         ledger.optimization("3")
 
 
+def test_optimizations_that_have_not_ended_are_found_whoevers_they_are(ledger: Ledger) -> None:
+    for number, state in enumerate(OptimizationState):
+        ledger.save_optimization(optimization(str(number), "acme.m", state))
+    quoting = optimization("q", "m", OptimizationState.FAILED).model_copy(update={"message": '"state":"queued"'})
+    ledger.save_optimization(quoting)
+    found = [one.state for one in ledger.listings.open_optimizations()]
+    assert found == [OptimizationState.QUEUED, OptimizationState.RUNNING, OptimizationState.CANCELLING]
+
+
 def test_feedback_is_kept_once_a_request(digits: Ledger) -> None:
     first, second = (Feedback(model="digits", request_id=name, labels=(1.0, 2.5)) for name in ("b", "a"))
     for feedback in (first, second):
