@@ -5,6 +5,8 @@ from the moment at which a request was due, so that a server that stands still i
 """
 
 import asyncio
+import contextlib
+import os
 import sys
 import time
 from collections import Counter, deque
@@ -25,7 +27,12 @@ from registry.records.base import Record
 
 _CONNECTIONS = 64
 _CHANNELS = 4
-_TICK_S = 0.0005
+_TICK_S = 0.001
+"""The event loop's timers count whole milliseconds: a shorter sleep would be none, and this process would spin."""
+_WARM_S = 0.5
+
+_Asks = Callable[[int], None]
+"""Sends a request; given the moment at which it was due."""
 _LAST_ANSWERS_S = 5.0
 
 
@@ -35,6 +42,7 @@ class OpenJob(Record):
     rates: dict[str, float] = Field(description="Requests a second, by the target's name.")
     targets: tuple[Target, ...]
     seconds: float
+    processes: dict[str, tuple[int, ...]] = Field(description="Whose CPU time is read, by a name.")
 
 
 class OpenRound(Record):
@@ -44,7 +52,10 @@ class OpenRound(Record):
     statuses: dict[str, int]
     p50_ms: float
     p99_ms: float
-    client_cpu_us: float = Field(description="CPU time of this process for each request sent, to all targets.")
+    late_ms: float = Field(description="How late this process itself was, at the 99th percentile.")
+    cpu_us: dict[str, float] = Field(
+        description="CPU time for each request sent to any target; `load` is this process."
+    )
 
 
 class _Tally:
@@ -52,6 +63,14 @@ class _Tally:
         self.sent = 0
         self.statuses: Counter[str] = Counter()
         self.latencies_ns: list[int] = []
+        self.late_ns: list[int] = []
+
+    def forget(self) -> None:
+        """Count from nothing again."""
+        self.sent = 0
+        self.statuses.clear()
+        self.latencies_ns.clear()
+        self.late_ns.clear()
 
     def answered(self, due_ns: int, status: str) -> None:
         self.statuses[status] += 1
@@ -95,7 +114,7 @@ class _Connection(asyncio.Protocol):
         self._transport.abort()
 
 
-async def _open_http(target: Target, tally: _Tally) -> tuple[Callable[[int], None], Callable[[], None]]:
+async def _open_http(target: Target, tally: _Tally) -> tuple[_Asks, Callable[[], None]]:
     """Return what sends a request that is due, and what ends all connections."""
     free: deque[_Connection] = deque()
     due: deque[int] = deque()
@@ -120,7 +139,7 @@ async def _open_http(target: Target, tally: _Tally) -> tuple[Callable[[int], Non
     return ask, close
 
 
-async def _open_grpc(target: Target, tally: _Tally) -> tuple[Callable[[int], None], Callable[[], None]]:
+async def _open_grpc(target: Target, tally: _Tally) -> tuple[_Asks, Callable[[], None]]:
     options = (("grpc.use_local_subchannel_pool", 1),)
     channels = [grpc.aio.insecure_channel(f"{HOST}:{target.ports[0]}", options=options) for _ in range(_CHANNELS)]
     calls = [channel.unary_unary(target.path) for channel in channels]
@@ -147,14 +166,20 @@ async def _open_grpc(target: Target, tally: _Tally) -> tuple[Callable[[int], Non
     return ask, close
 
 
-async def _at_rate(ask: Callable[[int], None], tally: _Tally, rate: float, seconds: float) -> None:
-    begun, wanted = time.perf_counter_ns(), int(rate * seconds)
+async def _all_at_rate(job: OpenJob, asks: dict[str, _Asks], tallies: dict[str, _Tally], seconds: float) -> None:
+    await asyncio.gather(*(_at_rate(asks[name], tally, job.rates[name], seconds) for name, tally in tallies.items()))
+
+
+async def _at_rate(ask: _Asks, tally: _Tally, rate: float, seconds: float) -> None:
+    begun, wanted = time.perf_counter_ns(), max(1, int(rate * seconds))
     while tally.sent < wanted:
         due = begun + int(tally.sent * 1e9 / rate)
-        if due > time.perf_counter_ns():
+        late = time.perf_counter_ns() - due
+        if late < 0:
             await asyncio.sleep(_TICK_S)
             continue
         tally.sent += 1
+        tally.late_ns.append(late)
         ask(due)
         if tally.sent % 16 == 0:
             await asyncio.sleep(0)  # answers are read between requests that are late as well
@@ -163,31 +188,46 @@ async def _at_rate(ask: Callable[[int], None], tally: _Tally, rate: float, secon
         await asyncio.sleep(_TICK_S)
 
 
-async def _hold(job: OpenJob) -> dict[str, OpenRound]:
+async def hold(job: OpenJob) -> dict[str, OpenRound]:
+    """Send what is due to every target, first for a while that does not count; return what each answered."""
     tallies = {target.name: _Tally() for target in job.targets}
-    opened = {}
-    for target in job.targets:
-        open_ = _open_grpc if target.wire is Wire.GRPC else _open_http
-        opened[target.name] = await open_(target, tallies[target.name])
-    before = sum(psutil.Process().cpu_times()[:2])
-    await asyncio.gather(
-        *(_at_rate(opened[name][0], tally, job.rates[name], job.seconds) for name, tally in tallies.items())
-    )
-    used = sum(psutil.Process().cpu_times()[:2]) - before
-    for _, close in opened.values():
-        close()
+    asks: dict[str, _Asks] = {}
+    with contextlib.ExitStack() as ends:
+        for target in job.targets:
+            open_ = _open_grpc if target.wire is Wire.GRPC else _open_http
+            asks[target.name], close = await open_(target, tallies[target.name])
+            ends.callback(close)
+        await _all_at_rate(job, asks, tallies, _WARM_S)  # for the first requests a gateway opens connections of its own
+        for tally in tallies.values():
+            tally.forget()
+        before = _cpu_s(job)
+        await _all_at_rate(job, asks, tallies, job.seconds)
+        used = {name: seconds - before[name] for name, seconds in _cpu_s(job).items()}
     sent = sum(tally.sent for tally in tallies.values())
-    return {name: _round(tally, used / max(1, sent)) for name, tally in tallies.items()}
+    cpu_us = {name: seconds * 1e6 / sent for name, seconds in used.items()}
+    return {name: _round(tally, cpu_us) for name, tally in tallies.items()}
 
 
-def _round(tally: _Tally, cpu_s: float) -> OpenRound:
+def _cpu_s(job: OpenJob) -> dict[str, float]:
+    """CPU time so far, by name."""
+    processes = {"load": (os.getpid(),), **job.processes}
+    return {name: sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids) for name, pids in processes.items()}
+
+
+def _round(tally: _Tally, cpu_us: dict[str, float]) -> OpenRound:
     statuses = dict(tally.statuses)
-    if missing := tally.sent - sum(statuses.values()):
+    if (missing := tally.sent - sum(statuses.values())) > 0:
         statuses["none"] = missing
     found = np.array(tally.latencies_ns or [0]) / 1e6
     p50, p99 = np.percentile(found, [50, 99])
+    late = np.percentile(np.array(tally.late_ns) / 1e6, 99)
     return OpenRound(
-        sent=tally.sent, statuses=statuses, p50_ms=float(p50), p99_ms=float(p99), client_cpu_us=cpu_s * 1e6
+        sent=tally.sent,
+        statuses=statuses,
+        p50_ms=float(p50),
+        p99_ms=float(p99),
+        late_ms=float(late),
+        cpu_us=cpu_us,
     )
 
 
@@ -198,14 +238,17 @@ class OpenGenerator(LoadProcess):
         """Nothing is started yet."""
         super().__init__("benchmarks.gateway.open_loop")
 
-    def hold(self, seconds: float, *loads: tuple[Target, float]) -> dict[str, OpenRound]:
-        """Send to each target at its rate; return what each answered, by its name.
+    def hold(
+        self, seconds: float, *loads: tuple[Target, float], processes: dict[str, tuple[int, ...]]
+    ) -> dict[str, OpenRound]:
+        """Send to each target at its rate; return what each answered, by its name, and what it took of some processes.
 
         Raises:
             RuntimeError: the process is gone.
         """
         rates = {target.name: rate for target, rate in loads}
-        job = OpenJob(rates=rates, targets=tuple(target for target, _ in loads), seconds=seconds)
+        targets = tuple(target for target, _ in loads)
+        job = OpenJob(rates=rates, targets=targets, seconds=seconds, processes=processes)
         return _Answer.model_validate_json(self.ask(job.model_dump_json())).rounds
 
 
@@ -216,7 +259,7 @@ class _Answer(Record):
 def main() -> None:
     """Hold one job after the other."""
     for line in sys.stdin:
-        answer = _Answer(rounds=uvloop.run(_hold(OpenJob.model_validate_json(line))))
+        answer = _Answer(rounds=uvloop.run(hold(OpenJob.model_validate_json(line))))
         sys.stdout.write(answer.model_dump_json() + "\n")
         sys.stdout.flush()
 

@@ -1,12 +1,14 @@
 """The gateway as it is benchmarked: two engine workers, all filters on, run by the stack's own supervisor."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 from pydantic import SecretStr
 
+from benchmarks.gateway.bare import bare_envoy
 from benchmarks.serving import lineup
 from benchmarks.serving.check import answers
 from benchmarks.serving.figures import Target, Wire
@@ -34,8 +36,22 @@ class GatewaySite(NamedTuple):
     binary: Target
     grpc: Target
     noisy: Target
+    bare: Target
+    """The same as `json`, through an Envoy that only passes it on to the first worker."""
     engine: tuple[int, ...]
     """Processes of the engine."""
+    bare_gateway: tuple[int, ...]
+
+    @contextlib.contextmanager
+    def one_worker(self) -> Iterator[Target]:
+        """Leave the gateway one worker for a while; yield the requests straight to that one's door."""
+        folder = self.home / "gateway"
+        workers = tuple(Endpoint(host="127.0.0.1", port=port) for port in self.direct.ports)
+        files.set_workers(folder, workers[:1])
+        try:
+            yield self.direct.model_copy(update={"ports": self.direct.ports[:1]})
+        finally:
+            files.set_workers(folder, workers)
 
     def gateway(self) -> psutil.Process:
         """The process of the gateway that runs now."""
@@ -55,7 +71,7 @@ def open_site(stack: contextlib.ExitStack, folder: Path) -> GatewaySite:
     stack.callback(engine.stop)
     engine.wait(lambda: answers(direct))
     quiet, noisy = _key(1), _key(2)
-    port, admin = free_ports([(0,), (0,)])
+    port, admin, bare_port = free_ports([(0,), (0,), (0,)])
     home = (folder / "home").absolute()
     plan = GatewayPlan(
         port=port,
@@ -64,6 +80,11 @@ def open_site(stack: contextlib.ExitStack, folder: Path) -> GatewaySite:
         access_log=home / "logs" / "gateway-access.json",
     )
     _run(stack, plan, home, quiet, noisy)
+    bare = direct.model_copy(update={"name": "bare", "server": "bare", "ports": (bare_port,)})
+    passing = bare_envoy(site.work("bare"), bare_port, direct.ports[0])
+    alone = Server("the bare Envoy", passing, folder / "logs" / "bare.log")
+    stack.callback(alone.stop)
+    alone.wait(lambda: answers(bare))
     through = direct.model_copy(update={"name": "json", "server": "gateway", "ports": (port,)})
     binary = {
         "name": "binary",
@@ -82,7 +103,9 @@ def open_site(stack: contextlib.ExitStack, folder: Path) -> GatewaySite:
         _with(through.model_copy(update=binary), quiet),
         _with(through.model_copy(update=grpc), quiet),
         _with(through.model_copy(update={"name": "noisy"}), noisy),
+        bare,
         engine.pids(),
+        alone.pids(),
     )
 
 
