@@ -34,8 +34,8 @@ def local_replies() -> Json:
         *(_case(_status(status), text) for status, text in _MESSAGES.items()),
     ]
     plain = {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}}
-    for_rpc = [{**case, "filter": _both(_is_rpc(), case["filter"]), "body_format_override": plain} for case in cases]
-    rest_of_rpc = {"filter": _is_rpc(), "body_format_override": plain}
+    for_rpc = [{**case, "filter": _both(is_rpc(), case["filter"]), "body_format_override": plain} for case in cases]
+    rest_of_rpc = {"filter": is_rpc(), "body_format_override": plain}
     error = {"json_format": {"error": "%LOCAL_REPLY_BODY%"}, "content_type": "application/json"}
     return {"mappers": [*for_rpc, rest_of_rpc, *cases], "body_format": error}
 
@@ -60,9 +60,12 @@ def _details(text: str) -> Json:
     return {"extension_filter": {"name": "envoy.access_loggers.extension_filters.cel", "typed_config": config}}
 
 
-def _is_rpc() -> Json:
+def is_rpc(*, invert: bool = False) -> Json:
+    """Return the filter of what was asked by gRPC, or of all else."""
     of_kind = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
-    return {"header_filter": {"header": of_kind}}
+    # Without the last, a request that has no such header would be neither.
+    matched = {**of_kind, "invert_match": invert, "treat_missing_header_as_empty": True}
+    return {"header_filter": {"header": matched}}
 
 
 def _both(first: Json, second: Json) -> Json:

@@ -44,18 +44,22 @@ def endpoints(plan: GatewayPlan, in_rotation: Iterable[Endpoint]) -> dict[str, J
     found = {}
     for pool, workers in plan.by_pool().items():
         kept = [worker for worker in workers if worker in serving]
-        for protocol, doors in ((REST, kept), (GRPC, [worker.grpc for worker in kept])):
+        for protocol in (REST, GRPC):
             name = cluster_name(pool, protocol)
-            found[name] = discovery([_assignment(name, doors)])
+            found[name] = discovery([_assignment(name, [_door(worker, protocol) for worker in kept])])
     return found
 
 
-def _assignment(cluster: str, doors: list[Endpoint]) -> Json:
-    return message(
-        "envoy.config.endpoint.v3.ClusterLoadAssignment",
-        cluster_name=cluster,
-        endpoints=[{"lb_endpoints": [{"endpoint": {"address": address(door.host, door.port)}} for door in doors]}],
-    )
+def _assignment(cluster: str, doors: list[Json]) -> Json:
+    kind = "envoy.config.endpoint.v3.ClusterLoadAssignment"
+    return message(kind, cluster_name=cluster, endpoints=[{"lb_endpoints": doors}])
+
+
+def _door(worker: Endpoint, protocol: str) -> Json:
+    """One door of a worker; both hash as the worker does, so that a model is loaded by one for either protocol."""
+    door = worker.grpc if protocol == GRPC else worker
+    hashed = {"envoy.lb": {"hash_key": f"{worker.host}:{worker.port}"}}
+    return {"endpoint": {"address": address(door.host, door.port)}, "metadata": {"filter_metadata": hashed}}
 
 
 def _cluster(plan: GatewayPlan, folder: Path, name: str, protocol: str) -> Json:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from registry.records.tenant import TENANT_HEADER
 from serving.gateway.access import KEY_HEADER, NO_KEY
-from serving.gateway.answers import local_replies
+from serving.gateway.answers import is_rpc, local_replies
 from serving.gateway.filters import http_filters
 from serving.gateway.plan import GatewayPlan, Tls
 from serving.gateway.routes import MODEL_HEADER, ROUTES
@@ -29,7 +29,6 @@ STATISTICS = "gateway"
 _ACCESS_LOG_FIELDS = {
     "time": "%START_TIME%",
     "tenant": f"%REQ({TENANT_HEADER})%",
-    "model": f"%REQ({MODEL_HEADER})%",
     "method": "%REQ(:METHOD)%",
     "path": "%REQ(:PATH)%",
     "protocol": "%PROTOCOL%",
@@ -101,7 +100,7 @@ def _http(plan: GatewayPlan, folder: Path) -> Json:
         rds={"route_config_name": ROUTES, "config_source": watched(folder, ROUTES_FILE)},
         http_filters=http_filters(plan, folder),
         local_reply_config=local_replies(),
-        access_log=[_access_log(plan)],
+        access_log=[_access_log(plan, rpc=False), _access_log(plan, rpc=True)],
         early_header_mutation_extensions=[_only_ours()],
         use_remote_address=True,
         preserve_external_request_id=True,  # a client's own id is what its feedback will name
@@ -128,10 +127,13 @@ def _only_ours() -> Json:
     )
 
 
-def _access_log(plan: GatewayPlan) -> Json:
-    return extension(
+def _access_log(plan: GatewayPlan, *, rpc: bool) -> Json:
+    """The lines of one protocol: the model is what a gRPC message named, or what answered over REST."""
+    model = f"%REQ({MODEL_HEADER})%" if rpc else f"%RESP({MODEL_HEADER})%"
+    logger = extension(
         "envoy.access_loggers.file",
         "envoy.extensions.access_loggers.file.v3.FileAccessLog",
         path=str(plan.access_log),
-        log_format={"json_format": _ACCESS_LOG_FIELDS},
+        log_format={"json_format": {**_ACCESS_LOG_FIELDS, "model": model}},
     )
+    return {**logger, "filter": is_rpc(invert=not rpc)}

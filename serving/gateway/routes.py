@@ -1,16 +1,18 @@
 """Which request goes to which pool, and by what its worker is chosen; anything else is 404 and reaches nobody."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 
-from registry.records.tenant import TENANT_HEADER
+from registry.records.tenant import TENANT_HEADER, split_name
 from serving.gateway.clusters import GRPC, REST, cluster_name
 from serving.gateway.plan import MAIN_POOL, GatewayPlan, Pool
-from serving.gateway.typed import Json, discovery, extension, message, seconds, set_header
+from serving.gateway.typed import Json, discovery, extension, is_exactly, message, seconds, set_header
 
 ROUTES = "gateway"
 MODEL_HEADER = "x-burnish-model"
-"""The model's qualified name, by which the worker is chosen; what a client sends under this name is removed."""
+"""The name that a gRPC message gives its model; what a client sends under this name is removed."""
 
 MODEL_FILTER = "burnish.model"
 SIZE_FILTER = "burnish.body-size"
@@ -22,10 +24,14 @@ FOUND_IN_RPC = "envoy.filters.http.grpc_field_extraction"
 
 # Inference is a pure function of the request, so a request may be sent again even after it has reached a worker.
 _RETRY_ON = "connect-failure,refused-stream,reset"
-_TENANT = f"request.headers['{TENANT_HEADER}']"
-_QUALIFIER = f"({_TENANT} == 'default' ? '' : {_TENANT} + '.')"
-_OF_PATH = f"{_QUALIFIER} + request.url_path.split('/')[3]"
-_OF_RPC = f"{_QUALIFIER} + metadata.filter_metadata['{FOUND_IN_RPC}'].model[0]"
+_MODELS = "/v2/models/"
+_NAMED_BY_RPC = f"%CEL(metadata.filter_metadata['{FOUND_IN_RPC}'].model[0])%"
+# The worker is chosen by tenant and model. A path is hashed without being copied into a header by an expression first:
+# that would cost as much as all that asks for keys.
+_BY_TENANT: Json = {"header": {"header_name": TENANT_HEADER}}
+_IN_PATH = {"pattern": {"regex": f"{_MODELS}([^/?]*).*"}, "substitution": r"\1"}
+_BY_PATH: list[Json] = [_BY_TENANT, {"header": {"header_name": ":path", "regex_rewrite": _IN_PATH}}]
+_BY_RPC: list[Json] = [_BY_TENANT, {"header": {"header_name": MODEL_HEADER}}]
 
 
 def routes(plan: GatewayPlan) -> Json:
@@ -44,20 +50,33 @@ def routes(plan: GatewayPlan) -> Json:
 
 def _routes(plan: GatewayPlan) -> Iterator[Json]:
     """From the most particular to the rest; the first that matches counts."""
-    rpc, models = {"prefix": f"/{GRPC_SERVICE}/", "grpc": {}}, {"prefix": "/v2/models/"}
+    rpc, models = {"prefix": f"/{GRPC_SERVICE}/", "grpc": {}}, {"prefix": _MODELS}
     rpcs, rest = cluster_name(MAIN_POOL, GRPC), cluster_name(MAIN_POOL, REST)
     yield _answered(400, {"prefix": "/", "headers": [{"name": ":authority", "string_match": {"contains": ","}}]})
     yield _stream(rpcs)
     for pool in plan.pools:
-        mine = {"headers": [_names_one_of(pool)]}
-        yield _route(plan, {**rpc, **mine}, cluster_name(pool.name, GRPC))
-        yield _route(plan, {**models, **mine}, cluster_name(pool.name, REST))
-    yield _route(plan, rpc, rpcs, model=_OF_RPC)
+        for tenant, names in _by_tenant(pool):
+            whose = is_exactly(TENANT_HEADER, tenant)
+            said = {"name": MODEL_HEADER, "string_match": _one_of(names)}
+            asked = {**_one_of(f"{_MODELS}({names})(/.*)?"), "headers": [whose]}
+            yield _route(plan, {**rpc, "headers": [whose, said]}, cluster_name(pool.name, GRPC), _BY_RPC)
+            yield _route(plan, asked, cluster_name(pool.name, REST), _BY_PATH)
+    yield {**_route(plan, rpc, rpcs, _BY_RPC), "typed_per_filter_config": {MODEL_FILTER: _name_model()}}
     yield _route(plan, {"path": "/grpc.health.v1.Health/Check", "grpc": {}}, rpcs)
-    yield _route(plan, models, rest, model=_OF_PATH)
+    yield _route(plan, models, rest, _BY_PATH)
     yield _route(plan, {"prefix": "/v2/"}, rest)
     yield _route(plan, {"path": "/v2"}, rest)
     yield _answered(404, {"prefix": "/"})
+
+
+def _by_tenant(pool: Pool) -> Iterator[tuple[str, str]]:
+    """A pool's tenants, each with its models' names as alternatives of an expression."""
+    for tenant, models in groupby(sorted(map(split_name, pool.models)), key=itemgetter(0)):
+        yield tenant, "|".join(re.escape(model) for _, model in models)
+
+
+def _one_of(expression: str) -> Json:
+    return {"safe_regex": {"regex": expression}}
 
 
 def _answered(status: int, match: Json) -> Json:
@@ -65,26 +84,23 @@ def _answered(status: int, match: Json) -> Json:
     return {"match": match, "direct_response": {"status": status}, "typed_per_filter_config": _not_held()}
 
 
-def _route(plan: GatewayPlan, match: Json, cluster: str, model: str | None = None) -> Json:
+def _route(plan: GatewayPlan, match: Json, cluster: str, by: Sequence[Json] = ()) -> Json:
+    """A route to a cluster, whose worker is chosen by the hash of some things; by chance if there are none."""
     whole = seconds(plan.body_timeout_s + plan.request_timeout_s)
     action = {
-        **_to(cluster),
+        "cluster": cluster,
+        "hash_policy": list(by),
         "timeout": seconds(plan.request_timeout_s),
         "max_stream_duration": {"max_stream_duration": whole, "grpc_timeout_header_max": whole},
         "retry_policy": _retry(),
     }
-    named = {"typed_per_filter_config": {MODEL_FILTER: _name_model(model)}} if model else {}
-    return {"match": match, "route": action, **named}
+    return {"match": match, "route": action}
 
 
 def _stream(cluster: str) -> Json:
     """A stream of requests lasts as long as its client wants, is passed on as it comes, and is never sent again."""
     match = {"path": f"/{GRPC_SERVICE}/ModelStreamInfer", "grpc": {}}
-    return {"match": match, "route": {**_to(cluster), "timeout": "0s"}, "typed_per_filter_config": _not_held()}
-
-
-def _to(cluster: str) -> Json:
-    return {"cluster": cluster, "hash_policy": [{"header": {"header_name": MODEL_HEADER}}]}
+    return {"match": match, "route": {"cluster": cluster, "timeout": "0s"}, "typed_per_filter_config": _not_held()}
 
 
 def _not_held() -> Json:
@@ -92,20 +108,11 @@ def _not_held() -> Json:
     return {SIZE_FILTER: disabled, WHOLE_FILTER: disabled}
 
 
-def _name_model(expression: str) -> Json:
-    formatter = extension(
-        "envoy.formatter.cel",
-        "envoy.extensions.formatter.cel.v3.Cel",
-        cel_config={"enable_string_concat": True, "enable_string_functions": True},
-    )
-    mutations = {"request_mutations": [set_header(MODEL_HEADER, f"%CEL({expression})%")], "formatters": [formatter]}
+def _name_model() -> Json:
+    formatter = extension("envoy.formatter.cel", "envoy.extensions.formatter.cel.v3.Cel")
+    mutations = {"request_mutations": [set_header(MODEL_HEADER, _NAMED_BY_RPC)], "formatters": [formatter]}
     kind = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute"
     return message(kind, mutations=mutations)
-
-
-def _names_one_of(pool: Pool) -> Json:
-    names = "|".join(re.escape(model) for model in pool.models)
-    return {"name": MODEL_HEADER, "string_match": {"safe_regex": {"regex": names}}}
 
 
 def _retry() -> Json:

@@ -63,9 +63,8 @@ def test_a_model_goes_to_one_worker_by_either_protocol_and_many_to_all(rig: Gate
         assert {model: rest_worker(client, model) for model in models} == first
         assert all(count >= 5 for count in Counter(first.values()).values())
         assert len(set(first.values())) == 3
-        by_rpc = {model: rpc_worker(channel, model) for model in models}
-        assert {model: rpc_worker(channel, model) for model in models} == by_rpc
-        assert len(set(by_rpc.values())) == 3
+        assert {model: rpc_worker(channel, model) for model in models} == first
+        assert {model: rpc_worker(channel, model) for model in models} == first
         out, *kept = rig.plan.workers
         files.set_workers(rig.folder, kept)
         wait_for(lambda: rig.healthy() == (2, 2), "the worker to be out")
@@ -80,8 +79,12 @@ def test_a_model_goes_to_one_worker_by_either_protocol_and_many_to_all(rig: Gate
 
 def test_a_model_that_is_hot_alone_keeps_every_worker_busy(rig: GatewayRig) -> None:
     async def hot() -> Counter[str]:
+        asked = []
         async with httpx.AsyncClient(base_url=rig.url, trust_env=False, timeout=20) as client:
-            answers = await asyncio.gather(*(client.post("/v2/models/slow/infer", content=b"x") for _ in range(90)))
+            for _ in range(6):
+                asked += [asyncio.create_task(client.post("/v2/models/slow/infer", content=b"x")) for _ in range(15)]
+                await asyncio.sleep(0.05)  # a request counts for its worker once there is a connection
+            answers = await asyncio.gather(*asked)
         assert {answer.status_code for answer in answers} == {200}
         return Counter(answer.headers["x-worker"] for answer in answers)
 
@@ -125,7 +128,7 @@ def test_a_pool_serves_its_models_alone_by_either_protocol(rig: GatewayRig) -> N
         assert last not in {rpc_worker(channel, model) for model in others}
 
 
-@pytest.mark.parametrize("changes", [12, pytest.param(303, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("changes", [12, pytest.param(304, marks=pytest.mark.slow)])
 def test_changes_of_routes_clusters_and_endpoints_under_load_lose_nothing(rig: GatewayRig, changes: int) -> None:
     plans = (rig.plan, with_pool(rig.plan, "m0", "m1"), with_pool(rig.plan, "m1", "m2"))
     seen: dict[str, Counter[int]] = defaultdict(Counter)

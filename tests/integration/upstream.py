@@ -46,6 +46,8 @@ async def app(
         await asyncio.sleep(VERY_SLOW_SECONDS if path in VERY_SLOW else SLOW_SECONDS)
     came = json.dumps({name.decode(): value.decode() for name, value in scope["headers"]})
     headers = [(b"x-worker", str(PORT).encode()), (b"x-path", scope["raw_path"]), (b"x-came", came.encode())]
+    if path.startswith("/v2/models/"):
+        headers.append((b"x-burnish-model", path.split("/")[3].encode()))
     body = json.dumps(seen) if path == "/seen" else str(size)
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body.encode()})

@@ -58,7 +58,7 @@ def test_limits_come_from_the_plan() -> None:
     sizes = [one["typed_config"].get("max_request_bytes") for one in manager["http_filters"] if "typed_config" in one]
     assert [size for size in sizes if size] == [1000, 1000]
     assert {route["route"]["timeout"] for route in routes() if "route" in route} == {"0s", "2.500s"}
-    assert manager["access_log"][0]["typed_config"]["path"] == "/logs/access.json"
+    assert {log["typed_config"]["path"] for log in manager["access_log"]} == {"/logs/access.json"}
     assert "cors" not in json.dumps(files()).lower()
 
 
@@ -91,10 +91,12 @@ def test_a_pool_has_clusters_of_its_own_and_its_models_are_routed_there_by_eithe
     clusters = [cluster["name"] for cluster in files(plan)[CLUSTERS_FILE]["resources"]]
     assert clusters == ["engine-rest", "engine-grpc", "hot-rest", "hot-grpc"]
     mine = [route for route in routes(plan) if "route" in route and "headers" in route["match"]]
-    assert [route["route"]["cluster"] for route in mine] == ["hot-grpc", "hot-rest"]
-    for route in mine:
-        (header,) = route["match"]["headers"]
-        assert (header["name"], header["string_match"]["safe_regex"]["regex"]) == ("x-burnish-model", r"m|acme\.m")
+    assert [route["route"]["cluster"] for route in mine] == 2 * ["hot-grpc", "hot-rest"]
+    whose = [route["match"]["headers"][0]["string_match"]["exact"] for route in mine]
+    assert whose == ["acme", "acme", "default", "default"]
+    rpc, rest = (route["match"] for route in mine[:2])
+    assert rpc["headers"][1] == {"name": "x-burnish-model", "string_match": {"safe_regex": {"regex": "m"}}}
+    assert rest["safe_regex"]["regex"] == "/v2/models/(m)(/.*)?"
     names = [one["name"] for one in http(plan)["http_filters"]]
     assert names.index("burnish.model") + 1 == names.index("burnish.route"), "the route is chosen again by the model"
 
