@@ -1,6 +1,7 @@
-"""What administrators ask of the control API: tenants, keys, audit, usage."""
+"""What administrators ask of the control API: tenants, keys, audit, usage, metrics, logs."""
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -85,6 +86,15 @@ class Administration:
     def verify_audit(self, checkpoint: str | None) -> Found:
         """Have the audit's chain walked."""
         return dict(self._control.get("/v1/audit/verify", _params(checkpoint=checkpoint)))
+
+    def metrics(self, tenant: str | None) -> str:
+        """Return the metrics of a tenant's models in Prometheus' text format."""
+        return self._control.call("GET", f"/v1/metrics{_for(tenant)}", {}).text
+
+    def logs(self, limit: int, tenant: str | None) -> list[Found]:
+        """List the newest requests of a tenant at the gateway, newest first."""
+        lines = self._control.items("/v1/logs", "lines", _params(tenant=tenant, limit=str(limit)))
+        return list(islice(lines, limit))
 
     def usage(self, *, tenant: str | None, model: str | None, since: str | None, until: str | None) -> Found:
         """Return what was used, by tenant, model and hour."""

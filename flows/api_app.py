@@ -18,6 +18,7 @@ from flows import (
     api_events,
     api_experiments,
     api_explain,
+    api_logs,
     api_metrics,
     api_models,
     api_optimizations,
@@ -106,6 +107,8 @@ def build_app(platform: Platform) -> FastAPI:
         api_tenants.keys_router,
         api_audit.router,
         api_usage.router,
+        api_metrics.tenant_router,
+        api_logs.router,
         router,
     ):
         app.include_router(further, prefix="/v1")

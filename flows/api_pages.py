@@ -81,8 +81,13 @@ def page(
     items = tuple(found[:limit])
     if len(found) <= limit:
         return items, None
-    parts = json.dumps([_made_for(listed), *place(items[-1])]).encode()
-    return items, base64.urlsafe_b64encode(parts).decode()
+    return items, following(place(items[-1]), *listed)
+
+
+def following(place: tuple[Any, ...], *listed: str | None) -> str:
+    """Return the cursor of the page that begins after a place of a list."""
+    parts = json.dumps([_made_for(listed), *place]).encode()
+    return base64.urlsafe_b64encode(parts).decode()
 
 
 def _made_for(listed: tuple[str | None, ...]) -> str:

@@ -167,6 +167,11 @@ class StackSettings(BaseSettings):
         """One log a process."""
         return self.home / "logs"
 
+    @property
+    def access_log(self) -> Path:
+        """What the gateway was asked: one JSON line a request."""
+        return self.log_folder / "gateway-access.json"
+
 
 def stack_settings(home: Path | None = None) -> StackSettings:
     """Return the settings of the stack in a folder; without one, of the stack that the environment names.

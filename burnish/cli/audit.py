@@ -1,5 +1,6 @@
-"""``burnish audit`` and ``burnish usage``: what was done, and what was used."""
+"""``burnish audit``, ``usage``, ``metrics`` and ``logs``: what was done, what was used, and how it goes."""
 
+import re
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ from burnish.cli.output import json_option, write_json, write_table
 
 BROKEN = 1
 _NS_PER_S = 1e9
+_LABEL = re.compile(r'([a-z_]+)="([^"]*)"')
 _tenant_option = click.option("--tenant", help="Whose; the operator's choice. Others: their own.")
 
 
@@ -64,6 +66,44 @@ def usage(tenant: str | None, model: str | None, since: str | None, until: str |
         return
     columns = ("hour", "tenant", "model", "requests", "failed", "compute s", "received bytes", "sent bytes")
     write_table(columns, [_usage_row(one) for one in found["usage"]])
+
+
+@click.command()
+@_tenant_option
+@json_option
+def metrics(tenant: str | None, as_json: bool) -> None:
+    """Say how a tenant's models are: the metrics of every worker, in Prometheus' text format."""
+    with Administration() as stack:
+        found = stack.metrics(tenant)
+    if as_json:
+        write_json([_sample(line) for line in found.splitlines() if not line.startswith("#")])
+        return
+    click.echo(found, nl=False)
+
+
+@click.command()
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 500))
+@_tenant_option
+@json_option
+def logs(limit: int, tenant: str | None, as_json: bool) -> None:
+    """List the newest requests at the gateway, newest first."""
+    with Administration() as stack:
+        found = stack.logs(limit, tenant)
+    if as_json:
+        write_json(found)
+        return
+    columns = ("time", "model", "method", "path", "status", "duration_ms", "request_id")
+    write_table(columns, [tuple(_shown(one.get(column)) for column in columns) for one in found])
+
+
+def _shown(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _sample(line: str) -> dict[str, Any]:
+    name, _, labels = line.rpartition(" ")[0].partition("{")
+    value = float(line.rpartition(" ")[2])
+    return {"name": name, "labels": dict(_LABEL.findall(labels)), "value": value}
 
 
 def _usage_row(one: dict[str, Any]) -> tuple[str, ...]:

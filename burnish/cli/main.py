@@ -46,6 +46,8 @@ COMMANDS = {
     "key": Entry("burnish.cli.keys:key", "Make, list, rotate or revoke API keys."),
     "audit": Entry("burnish.cli.audit:audit", "List the audit, or check that nobody has changed it."),
     "usage": Entry("burnish.cli.audit:usage", "Say what models did for their tenants, by the hour."),
+    "metrics": Entry("burnish.cli.audit:metrics", "Say how a tenant's models are, for Prometheus."),
+    "logs": Entry("burnish.cli.audit:logs", "List a tenant's newest requests at the gateway."),
     "up": Entry("burnish.cli.stack:up", "Start the stack."),
     "status": Entry("burnish.cli.stack:status", "Say how the stack's parts are."),
     "workers": Entry("burnish.cli.workers:workers", "Say how the engine's workers are, or replace one."),

@@ -43,7 +43,7 @@ def gateway_plan(settings: StackSettings) -> GatewayPlan:
             pools=tuple(_pool(name, pool, doors) for name, pool in settings.pools.items()),
             tls=_tls(settings),
             require_keys=settings.require_keys,
-            access_log=settings.log_folder / "gateway-access.json",
+            access_log=settings.access_log,
             max_body_bytes=environment.engine_settings(settings).max_body_bytes,
         )
     except ValidationError as error:

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from flows.api_app import build_app
 from flows.api_metrics import merge
+from registry.records.tenant import Quotas
 from tests.unit.flows.api_stack import fake_stack
 
 
@@ -32,6 +34,34 @@ def test_lines_of_one_family_stand_together() -> None:
         "# TYPE b gauge",
         'b{worker="0"} 1',
         'b{worker="2"} 1',
+    ]
+
+
+def test_a_tenant_is_told_of_its_own_models_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(tenant: str, model: str = "m") -> str:
+        return f'nv_inference_count{{model="{model}",version="1",tenant="{tenant}",worker="0"}} 3'
+
+    samples = [told("acme"), told("acme-two"), told("default"), told("_other", "_other")]
+    text = "\n".join(["# HELP nv_inference_count Some.", "# TYPE nv_inference_count counter", *samples, ""])
+    stack = fake_stack(tmp_path)
+    stack.platform.ledger.tenants.add("acme", Quotas())
+    stack.platform.ledger.tenants.add("quiet", Quotas())
+    monkeypatch.setattr(stack.platform.workers, "metrics", lambda: (text + scrape(0, 7), None))
+    up = [
+        "# HELP burnish_worker_up 1 if the worker told its metrics.",
+        "# TYPE burnish_worker_up gauge",
+        'burnish_worker_up{worker="0"} 1',
+        'burnish_worker_up{worker="1"} 0',
+    ]
+    with TestClient(build_app(stack.platform)) as api:
+        own = api.get("/v1/metrics", params={"tenant": "acme"})
+        assert api.get("/v1/metrics", params={"tenant": "quiet"}).text.splitlines() == up
+    assert own.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert own.text.splitlines() == [
+        *up,
+        "# HELP nv_inference_count Some.",
+        "# TYPE nv_inference_count counter",
+        'nv_inference_count{model="m",version="1",worker="0"} 3',
     ]
 
 

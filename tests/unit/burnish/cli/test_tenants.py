@@ -1,4 +1,4 @@
-"""`burnish tenant | key | audit | usage` against a control API in this process that requires keys."""
+"""`burnish tenant | key | audit | usage | metrics | logs` against a control API in this process that requires keys."""
 
 import json
 import threading
@@ -65,6 +65,14 @@ def test_a_tenants_life_on_the_command_line(operator: str, stack: FakeStack, cap
     listed = json.loads(called(capsys, "key", "list", "--tenant", "acme", "--json"))
     assert [(one["id"], one["holds"]) for one in listed] == [(made["id"], True), (rotated["id"], False)]
     assert json.loads(called(capsys, "usage", "--json"))["usage"] == []
+    assert called(capsys, "metrics").startswith("# HELP burnish_worker_up ")
+    (up, *_) = json.loads(called(capsys, "metrics", "--json"))
+    assert up == {"name": "burnish_worker_up", "labels": {"worker": "0"}, "value": 1.0}
+    log = stack.platform.settings.access_log
+    log.parent.mkdir(exist_ok=True)
+    log.write_text('{"tenant":"default","path":"/v2/models/m/infer","status":200}\n' * 3)
+    assert [one["status"] for one in json.loads(called(capsys, "logs", "--limit", "2", "--json"))] == [200, 200]
+    assert "/v2/models/m/infer" in called(capsys, "logs")
     called(capsys, "tenant", "remove", "acme")
     assert run(["tenant", "show", "acme"]) == 3
     assert run(["tenant", "add", "new", "cakes=3"]) == 2
