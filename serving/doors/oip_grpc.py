@@ -9,7 +9,7 @@ from serving.doors.protocol import open_inference_pb2 as pb
 from serving.engine.infer import Answer
 from serving.engine.lineage import Lineage
 from serving.engine.live import LiveModel
-from serving.engine.oip import pick_outputs, refuse_parameters
+from serving.engine.oip import MAX_ID_LENGTH, pick_outputs, refuse_parameters
 from serving.engine.repository import IndexEntry, VersionStatistics
 from serving.engine.slices import in_slices
 from serving.engine.statistics import Duration
@@ -37,8 +37,11 @@ def decode_inputs(request: Any, plan: SignaturePlan, *, finite: bool = True) -> 
     """Build the input arrays of a ``ModelInferRequest`` in the signature's order; ``finite`` refuses NaN.
 
     Raises:
-        InputError: an input is missing, unknown, or does not fit the signature; the message names the field.
+        InputError: the id is too long, or an input is missing, unknown, or does not fit the signature; the message
+            names the field.
     """
+    if len(request.id) > MAX_ID_LENGTH:
+        raise InputError(f"id: expected a string of at most {MAX_ID_LENGTH} characters")
     given: list[Any] = request.inputs[:]  # a list: each look into a field of a message makes new objects
     raw: list[bytes] = request.raw_input_contents[:]
     if raw and len(raw) != len(given):

@@ -103,6 +103,7 @@ BAD: list[tuple[dict[str, Any], grpc.StatusCode, str]] = [
     (asked(model_name="nobody"), grpc.StatusCode.NOT_FOUND, "there is no model nobody"),
     (asked(model_version="9"), grpc.StatusCode.NOT_FOUND, "m has no version 9"),
     (asked(model_version="x"), grpc.StatusCode.INVALID_ARGUMENT, "the version: expected"),
+    (asked(id="a" * 129), grpc.StatusCode.INVALID_ARGUMENT, "id: expected a string of at most 128 characters"),
     (asked(inputs=[]), grpc.StatusCode.INVALID_ARGUMENT, "raw_input_contents: expected one for each of 0 inputs"),
     (asked(inputs=[], raw_input_contents=[]), grpc.StatusCode.INVALID_ARGUMENT, "inputs: expected exactly ['x']"),
     (asked(inputs=[tensor(name="z")]), grpc.StatusCode.INVALID_ARGUMENT, "inputs: expected exactly ['x']"),
