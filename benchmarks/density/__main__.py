@@ -1,13 +1,13 @@
 """``make bench-density``: do thousands of models in one worker answer as few do?"""
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 
 from benchmarks.density import cycles, large, small
+from benchmarks.density.progress import say
 from benchmarks.goals import report
 
 RESULT_FILE = "density.json"
@@ -46,7 +46,7 @@ def main(short: bool, out: Path) -> None:
         ("large", lambda folder: large.measure(folder, sizes.large)),
         ("cycles", lambda folder: cycles.measure(folder, sizes.cycles)),
     ):
-        click.echo(f"{datetime.now(UTC):%H:%M:%S} {name} models" if name != "cycles" else "loads and unloads")
+        say(f"{name}:")
         folder = home / name
         folder.mkdir(parents=True, exist_ok=True)
         found, seen = measured(folder)

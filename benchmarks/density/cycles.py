@@ -7,10 +7,12 @@ import numpy as np
 
 from benchmarks.density.engine import running
 from benchmarks.density.nets import publish, small_nets
+from benchmarks.density.progress import say
 from benchmarks.goals import Goal
 
 _MODELS = 20
 _SAMPLE_EVERY = 20
+_SAY_EVERY = 500
 _SETTLED = 0.25
 """Of the cycles at the beginning: what libraries and allocators take once."""
 _KIB = 1024
@@ -32,6 +34,8 @@ def measure(home: Path, size: Size) -> tuple[list[Goal], dict[str, Any]]:
     samples = []
     with running(home, size.resident_mib) as engine:
         for number in range(size.cycles):
+            if number % _SAY_EVERY == 0:
+                say(f"load and unload {number + 1} of {size.cycles}")
             model = names[number % len(names)]
             for action in ("load", "unload"):
                 engine.http.post(f"/v2/repository/models/{model}/{action}").raise_for_status()

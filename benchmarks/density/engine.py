@@ -146,6 +146,8 @@ def _free_ports() -> tuple[int, int]:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is not None:
+        return
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     process.terminate()
     _, left = psutil.wait_procs(family, timeout=_STOP_SECONDS)

@@ -8,6 +8,7 @@ import numpy as np
 
 from benchmarks.density.engine import Engine, running
 from benchmarks.density.nets import SMALL_WIDTHS, Net, large_nets, publish
+from benchmarks.density.progress import say
 from benchmarks.density.rounds import Loads, Round
 from benchmarks.goals import Goal
 
@@ -37,9 +38,11 @@ def measure(home: Path, size: Size) -> tuple[list[Goal], dict[str, Any]]:
         size: how much.
     """
     nets = large_nets(size.models, size.smallest_mb, size.largest_mb)
+    say(f"publish {size.models} models, where they are not yet")
     publish([*nets, _HOT], home)
     mean_mb = (size.smallest_mb + size.largest_mb) / 2
     with running(home, int(_SPARE * size.resident * mean_mb * 1e6 / _MIB)) as engine:
+        say("ask a small model alone, and then while large ones load")
         loads = Loads(engine, (_HOT.name,), SMALL_WIDTHS[0], home / "loads")
         places = np.zeros(int(_HOT_RATE * size.seconds), np.int64)
         calm = loads.run(places, size.seconds, connections=_HOT_CONNECTIONS, rate=_HOT_RATE)

@@ -8,6 +8,7 @@ import numpy as np
 from benchmarks.density.engine import Engine, running
 from benchmarks.density.nets import SMALL_WIDTHS, publish, small_nets
 from benchmarks.density.popularity import History, Places, zipf
+from benchmarks.density.progress import say
 from benchmarks.density.rounds import Loads, Round
 from benchmarks.goals import Goal
 
@@ -55,12 +56,16 @@ def measure(home: Path, size: Size) -> tuple[list[Goal], dict[str, Any]]:
         size: how much.
     """
     nets = small_nets(size.models, size.widths)
+    say(f"publish {size.models} models, where they are not yet")
     publish(nets, home)
+    say("measure what one of them takes")
     names = tuple(net.name for net in nets)
     each = _bytes_of_one(home, names)
     wanted = size.resident * each
+    say(f"start an engine with a budget for {size.resident} models")
     with running(home, int(np.ceil(max(wanted / 0.95, wanted + _SLACK_BYTES) / _MIB))) as engine:
         empty = engine.worker.memory_info().rss
+        say(f"ready after {engine.start_s:.1f} s; ask until the budget is full")
         session = _Session(engine, names, size, home / "loads")
         session.fill()
         seen = session.measure()
@@ -86,9 +91,11 @@ class _Session:
     def measure(self) -> Seen:
         """Ask one model and all of them in turns, then some that nobody asked yet, then all at a steady rate."""
         single, every = [], []
-        for _ in range(self._size.rounds):
+        for number in range(self._size.rounds):
+            say(f"round {number + 1} of {self._size.rounds}: one model, then all")
             single.append(self._run(self._alone(), self._size.seconds))
             every.append(self._run(self._popular(), self._size.seconds))
+        say("one by one, models that nobody asked for yet; then all at a steady rate")
         load_s = self._load_cost()
         rate = _BUSY * rate_of(every)
         return Seen(single, every, self._run(self._popular(), 2 * self._size.seconds, rate), load_s)

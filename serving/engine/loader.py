@@ -107,7 +107,7 @@ class Loader:
         contain = self._around(slot.digest, loading=True)
         folder = self._contain(self._store.checkout, served.artifact.sha256)
         with self._turns[is_large(served)]:
-            session, cost = contain(self._meter.measured, served, lambda: self._open(served, folder))
+            session, cost = self._contain(self._meter.measured, served, lambda: contain(self._open, served, folder))
         try:
             seconds = contain(_seconds_per_run, session)
         except BaseException:

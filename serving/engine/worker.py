@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,9 @@ from serving.engine.usage import Usage
 from serving.memory import keep_large_blocks_apart
 from serving.settings import EngineSettings
 
+_SWITCH_SECONDS = 0.0005
+"""After so long a thread that waits for Python's lock is given it. A load takes the lock a dozen times: with Python's
+own 5 ms, a busy event loop would draw each load out to tens of milliseconds."""
 _log = logging.getLogger(__name__)
 
 
@@ -100,6 +104,7 @@ class Worker:
         Pinned models are loaded before this returns; what was used most in earlier runs is loaded afterwards.
         """
         keep_large_blocks_apart()
+        sys.setswitchinterval(_SWITCH_SECONDS)
         self._catalog_folder.mkdir(parents=True, exist_ok=True)
         gc.disable()  # thousands of entries are made, and none is garbage
         change = await asyncio.to_thread(self.catalog.scan)

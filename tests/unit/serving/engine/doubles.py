@@ -112,6 +112,8 @@ class FakeWorld:
     """Sessions that were open at the same time."""
     leaked_bytes: int = 0
     """What the process holds beside the sessions that are not closed."""
+    kept_bytes: int = 0
+    """What the allocator keeps for a thread that has loaded something, until it ends."""
     set_up_bytes: int = 0
     """What the runtime's library takes once."""
 
@@ -161,10 +163,15 @@ class FakeWorld:
             self.sessions[digest].resident_bytes for digest in set(self.loads) if not self.sessions[digest].closed
         )
 
+    def allocated_bytes(self) -> int:
+        measured = threading.current_thread().name.startswith("load-measured")
+        return self.resident_set_bytes() + measured * self.kept_bytes
+
     def install(self, monkeypatch: object) -> "FakeWorld":
         monkeypatch.setattr(loader, "build_runtime", self.build_runtime)  # type: ignore[attr-defined]
         monkeypatch.setattr(residency, "resident_set_bytes", self.resident_set_bytes)  # type: ignore[attr-defined]
         monkeypatch.setattr(meter, "resident_set_bytes", self.resident_set_bytes)  # type: ignore[attr-defined]
+        monkeypatch.setattr(meter, "allocated_bytes", self.allocated_bytes)  # type: ignore[attr-defined]
         monkeypatch.setattr(residency, "slack_bytes", lambda _bound: 0)  # type: ignore[attr-defined]
         return self
 

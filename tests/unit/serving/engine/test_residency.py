@@ -65,6 +65,18 @@ def test_one_load_serves_all_who_wait_and_the_loop_goes_on(world: FakeWorld) -> 
     run(work())
 
 
+def test_what_the_allocator_keeps_for_the_thread_of_a_load_is_no_versions(world: FakeWorld) -> None:
+    world.kept_bytes = MIB // 4
+
+    async def work() -> None:
+        async with open_residency(world) as residency:
+            (slot,) = slots(world, residency, 1)
+            await use(residency, slot)
+            assert residency.resident_bytes == MIB - world.kept_bytes
+
+    run(work())
+
+
 def test_the_same_version_has_one_slot_and_another_content_another(world: FakeWorld) -> None:
     async def work() -> None:
         async with open_residency(world) as residency:
