@@ -114,10 +114,11 @@ class GrpcDoor:
         inputs = oip_grpc.decode_inputs(request, slot.plan, finite=slot.finite_only)
         wanted = oip_grpc.wanted_outputs(request, slot.plan)
         urgency = Urgency.of(oip_grpc.parameters(request)) if request.parameters else ROUTINE
-        (outcome,) = self._worker.engine.infer_now([Asked(slot, about.request_id, inputs)])
-        if isinstance(outcome, BurnishError):
-            raise outcome
-        return _Begun(inputs, wanted, urgency, outcome)
+        asked = Asked(slot, about.request_id, inputs)
+        self._worker.engine.infer_now([asked])
+        if isinstance(asked.outcome, BurnishError):
+            raise asked.outcome
+        return _Begun(inputs, wanted, urgency, asked.outcome)
 
     async def _model_stream_infer(self, requests: AsyncIterator[Received], context: Context) -> AsyncIterator[bytes]:
         """Answer each request of a stream, in their order; some are computed at once, so that they share runs."""

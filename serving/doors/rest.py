@@ -23,7 +23,6 @@ from serving.engine.slot import Slot
 from serving.engine.tensors import WantedOutput
 from serving.engine.urgency import ROUTINE, Urgency
 from serving.engine.worker import Worker
-from serving.runtime import Arrays
 
 _DOOR = "rest"
 _BINARY = (b"content-type", b"application/octet-stream")
@@ -41,16 +40,15 @@ class _Call(NamedTuple):
 class _Inference(NamedTuple):
     """One inference whose request is right; what was parsed of it is not kept while it waits."""
 
-    slot: Slot
+    asked: Asked
     given_id: str | None
     about: RequestHeaders
-    inputs: Arrays
     wanted: tuple[WantedOutput, ...]
     urgency: Urgency
     received: int
 
     def reply(self, answer: Answer) -> Reply:
-        about, slot = self.about, self.slot
+        about, slot = self.about, self.asked.slot
         lineage = slot.lineage if about.tenant is None else slot.own_lineage
         body, json_length = encode_answer(answer, lineage, self.wanted, self.given_id)
         headers = [about.id_header, JSON]
@@ -77,6 +75,8 @@ class RestDoor:
         What is alike is done side by side: see ``round``.
         """
         read = [self._read(request) for request in requests]
+        if len(read) == 1 and isinstance(read[0], _Call):
+            return self._infer(read[0].about.tenant, [read[0]])
         by_tenant: dict[Tenant, list[_Call]] = {}
         for one in read:
             if isinstance(one, _Call):
@@ -140,10 +140,8 @@ class RestDoor:
     def _infer_now(self, calls: list[_Call]) -> list[Eventual]:
         """Read requests, and answer those that need not wait."""
         begun = [self._begin(call) for call in calls]
-        asked = [Asked(one.slot, one.about.request_id, one.inputs) for one in begun if isinstance(one, _Inference)]
-        outcomes = iter(self._worker.engine.infer_now(asked))
-        answers = [one if isinstance(one, Reply) else self._answer(one, next(outcomes)) for one in begun]
-        return [_coded(answer, call.about.accepted) for answer, call in zip(answers, calls, strict=True)]
+        self._worker.engine.infer_now([one.asked for one in begun if isinstance(one, _Inference)])
+        return [one if isinstance(one, Reply) else self._answer(one) for one in begun]
 
     def _begin(self, call: _Call) -> Reply | _Inference:
         """Read a request, and answer it if it is wrong."""
@@ -158,26 +156,31 @@ class RestDoor:
             wanted = wanted_outputs(request, slot.plan)
         except BurnishError as error:
             return self._failed(error, about, slot)
-        return _Inference(slot, request.id, about, inputs, wanted, urgency, len(call.body))
+        asked = Asked(slot, about.request_id, inputs)
+        return _Inference(asked, request.id, about, wanted, urgency, len(call.body))
 
-    def _answer(self, inference: _Inference, outcome: Answer | BurnishError | None) -> Eventual:
+    def _answer(self, inference: _Inference) -> Eventual:
+        outcome, accepted = inference.asked.outcome, inference.about.accepted
+        answer = self._infer_later(inference) if outcome is None else self._reply(inference, outcome)
+        if accepted is None or (isinstance(answer, Reply) and len(answer.body) < compression.SMALLEST_BYTES):
+            return answer
+        return _compressed(answer, accepted)
+
+    def _reply(self, inference: _Inference, outcome: Answer | BurnishError) -> Reply:
         try:
-            if outcome is None:
-                return self._infer_later(inference)
             if isinstance(outcome, BurnishError):
                 raise outcome
             return inference.reply(outcome)
         except BurnishError as error:
-            return self._failed(error, inference.about, inference.slot)
+            return self._failed(error, inference.about, inference.asked.slot)
 
     async def _infer_later(self, inference: _Inference) -> Reply:
+        engine, asked = self._worker.engine, inference.asked
         try:
-            answer = await self._worker.engine.infer(
-                inference.slot, inference.about.request_id, inference.inputs, inference.urgency
-            )
+            answer = await engine.infer(asked.slot, asked.request_id, asked.inputs, inference.urgency)
             return inference.reply(answer)
         except BurnishError as error:
-            return self._failed(error, inference.about, inference.slot)
+            return self._failed(error, inference.about, asked.slot)
 
     def refuse(self, status: int, message: str) -> Reply:
         """Answer what HTTP cannot read as a request."""
@@ -207,14 +210,8 @@ def rest_server(worker: Worker, max_body_bytes: int, drain_seconds: float) -> Ht
     return HttpServer(application, door.refuse, HttpLimits(max_body_bytes), drain_seconds, worker.bodies)
 
 
-def _coded(answer: Eventual, accepted: str | None) -> Eventual:
-    """Compress tensors where the client takes it. Nothing else is: Triton's asynchronous client could not read it."""
-    if accepted is None or (isinstance(answer, Reply) and len(answer.body) < compression.SMALLEST_BYTES):
-        return answer
-    return _compressed(answer, accepted)
-
-
 async def _compressed(answer: Eventual, accepted: str) -> Reply:
+    """Compress tensors where the client takes it. Nothing else is: Triton's asynchronous client could not read it."""
     reply = answer if isinstance(answer, Reply) else await answer
     coding = compression.choose(accepted)
     if coding is None or reply.status != 200 or len(reply.body) < compression.SMALLEST_BYTES:

@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate
 from typing import Protocol, TypeVar, TypeVarTuple
 
@@ -96,7 +95,7 @@ class Batcher:
         self._drain = Drain()
         self._learned = BatchLimit(limits.max_batch_size, limits.seconds_per_run)
         shared_rows = limits.max_batch_size if limits.together else 0
-        self._quick = QuickRuns(self._compute_safely, limits.inline_rows, shared_rows, statistics)
+        self._quick = QuickRuns(self._compute, limits.inline_rows, shared_rows, statistics)
         self._free_ns = 0
         """When the run under way is over, as far as can be told."""
         self._task: asyncio.Task[None] | None = None
@@ -221,9 +220,9 @@ class Batcher:
         work = [waiting.inputs for waiting in batch], [waiting.rows for waiting in batch]
         try:
             if rows <= self._limits.inline_rows:
-                outputs = self._compute_safely(*work)
+                outputs = self._compute(*work)
             else:
-                outputs = await self._threads.run(self._compute_safely, *work)
+                outputs = await self._threads.run(self._compute, *work)
         except BurnishError as error:
             if len(batch) > 1:
                 return False
@@ -240,17 +239,17 @@ class Batcher:
             _settle(waiting, own)
         return True
 
-    def _compute_safely(self, requests: list[Arrays], rows: list[int]) -> list[Arrays]:
-        return self._contain(partial(self._compute, requests, rows))
-
-    def _compute(self, requests: list[Arrays], rows: list[int]) -> list[Arrays]:
+    def _compute(self, requests: Sequence[Arrays], rows: Sequence[int]) -> list[Arrays]:
         if len(requests) == 1:
-            return [self.session.run(requests[0])]
+            return [self._contain(self.session.run, requests[0])]
+        return self._contain(self._compute_joined, requests, rows)
+
+    def _compute_joined(self, requests: Sequence[Arrays], rows: Sequence[int]) -> list[Arrays]:
         joined = {name: np.concatenate([inputs[name] for inputs in requests]) for name in requests[0]}
         return _split(self.session.run(joined), rows)
 
 
-def _split(outputs: Arrays, rows: list[int]) -> list[Arrays]:
+def _split(outputs: Arrays, rows: Sequence[int]) -> list[Arrays]:
     total = sum(rows)
     for name, array in outputs.items():
         if len(array) != total:

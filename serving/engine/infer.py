@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar, TypeVarTuple
 
 from registry.errors import BurnishError, CandidateError, DeadlineExceeded
@@ -28,14 +29,6 @@ Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
 
 
-class Asked(NamedTuple):
-    """A request whose inputs match the signature."""
-
-    slot: Slot
-    request_id: str
-    inputs: Arrays
-
-
 class Answer(NamedTuple):
     """What came out, and what made it."""
 
@@ -44,6 +37,17 @@ class Answer(NamedTuple):
     outputs: Arrays
     cached: bool = False
     """It was computed before, for an equal request."""
+
+
+@dataclass(slots=True, eq=False)
+class Asked:
+    """A request whose inputs match the signature, and what came of it."""
+
+    slot: Slot
+    request_id: str
+    inputs: Arrays
+    outcome: Answer | BurnishError | None = None
+    """None: it has to wait."""
 
 
 class Engine:
@@ -68,28 +72,31 @@ class Engine:
         """
         return self._live.route(model, version, unit_id, tenant)
 
-    def infer_now(self, asked: Sequence[Asked]) -> list[Answer | BurnishError | None]:
-        """Compute requests at once whose versions are loaded, free, and quicker than a wait; equal ones share runs.
+    def infer_now(self, asked: Sequence[Asked]) -> None:
+        """Compute requests at once whose versions are loaded, free, and quicker than a wait; those to one share runs.
 
-        Returns:
-            For each request its answer, why there is none, or None: it has to wait, or its model has a response cache,
-            where the answer may be.
+        None is where the model has a response cache: the answer may be there.
         """
-        found: list[Answer | BurnishError | None] = [None] * len(asked)
-        by_slot: dict[Slot, list[int]] = {}
-        for position, one in enumerate(asked):
-            by_slot.setdefault(one.slot, []).append(position)
-        for slot, positions in by_slot.items():
-            batcher = self._residency.loaded(slot)
-            if batcher is None or slot.cache is not None:
-                continue
-            started = time.perf_counter_ns()
-            requests = [asked[position].inputs for position in positions]
-            outcomes = batcher.run_now(requests, [slot.plan.rows(inputs) for inputs in requests])
-            timing = Timing(compute_ns=time.perf_counter_ns() - started)
-            for position, outcome in zip(positions, outcomes, strict=True):
-                found[position] = None if outcome is None else self._settled(asked[position], outcome, timing)
-        return found
+        if len(asked) == 1:
+            self._infer_with(asked[0].slot, asked)
+            return
+        by_slot: dict[Slot, list[Asked]] = {}
+        for one in asked:
+            by_slot.setdefault(one.slot, []).append(one)
+        for slot, some in by_slot.items():
+            self._infer_with(slot, some)
+
+    def _infer_with(self, slot: Slot, asked: Sequence[Asked]) -> None:
+        batcher = self._residency.loaded(slot)
+        if batcher is None or slot.cache is not None:
+            return
+        started = time.perf_counter_ns()
+        requests = [one.inputs for one in asked]
+        outcomes = batcher.run_now(requests, [slot.plan.rows(inputs) for inputs in requests])
+        timing = Timing(compute_ns=time.perf_counter_ns() - started)
+        for one, outcome in zip(asked, outcomes, strict=True):
+            if outcome is not None:
+                one.outcome = self._settled(one, outcome, timing)
 
     def _settled(self, asked: Asked, outcome: Outcome, timing: Timing) -> Answer | BurnishError:
         slot = asked.slot

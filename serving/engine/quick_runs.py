@@ -24,7 +24,7 @@ class QuickRuns:
 
     def __init__(
         self,
-        compute: Callable[[list[Arrays], list[int]], list[Arrays]],
+        compute: Callable[[Sequence[Arrays], Sequence[int]], list[Arrays]],
         inline_rows: int,
         shared_rows: int,
         statistics: Statistics,
@@ -46,6 +46,8 @@ class QuickRuns:
 
     def run(self, requests: Sequence[Arrays], rows: Sequence[int]) -> list[Outcome | None]:
         """Compute requests; return for each what came of it, None for those that are too large to be run here."""
+        if len(requests) == 1:
+            return [*self._run(requests, rows)] if rows[0] <= self._inline_rows else [None]
         found: list[Outcome | None] = [None] * len(requests)
         for some in self._runs_for(rows):
             outcomes = self._run([requests[one] for one in some], [rows[one] for one in some])
@@ -69,7 +71,7 @@ class QuickRuns:
                 left = most - size
         return runs
 
-    def _run(self, requests: list[Arrays], rows: list[int]) -> Sequence[Outcome]:
+    def _run(self, requests: Sequence[Arrays], rows: Sequence[int]) -> Sequence[Outcome]:
         start = time.perf_counter_ns()
         try:
             outputs = self._compute(requests, rows)

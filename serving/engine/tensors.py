@@ -158,7 +158,7 @@ def from_bytes(plan: TensorPlan, shape: list[Any], data: memoryview, where: str,
             f"{where}: expected {expected} bytes for {plan.datatype} of the shape {shape}, got {len(data)}"
         )
     values = np.frombuffer(data, plan.dtype).reshape(shape)
-    if plan.dtype == np.bool_ and values.size and values.view(np.uint8).max() > 1:
+    if plan.datatype == Datatype.BOOL and values.size and values.view(np.uint8).max() > 1:
         raise InputError(f"{where}: expected bytes of 0 or 1 for BOOL")
     if finite and plan.float_code is not None and not _finite(values):
         raise InputError(f"{where}: a value is not a finite number")

@@ -17,6 +17,7 @@ from serving.engine.live import Live
 from serving.engine.residency import Residency, ResidencyLimits
 from serving.engine.retention import Retention
 from serving.engine.runs import RunThreads
+from serving.engine.slot import Slot
 from serving.engine.trace_context import CURRENT, Trace
 from serving.engine.urgency import Urgency
 from serving.runtime import Arrays
@@ -48,6 +49,12 @@ async def open_engine(world: FakeWorld, folder: Path) -> AsyncIterator[Engine]:
         yield Engine(live, residency, capture, Backlog(MIB))
         capture.close()
         await residency.close()
+
+
+def now(engine: Engine, *requests: tuple[Slot, str, Arrays]) -> list[Answer | BurnishError | None]:
+    asked = [Asked(*request) for request in requests]
+    engine.infer_now(asked)
+    return [one.outcome for one in asked]
 
 
 @pytest.fixture
@@ -144,7 +151,7 @@ def test_an_equal_request_is_answered_from_the_cache_until_the_entry_changes(wor
             slot = engine.route("m", None, "unit")
             assert not (await engine.infer(slot, "id", X)).cached
             engine._live.adopt(caching)
-            assert engine.infer_now([Asked(slot, "id", X)]) == [None]
+            assert now(engine, (slot, "id", X)) == [None]
             answers = [await engine.infer(slot, f"id-{number}", X) for number in range(3)]
             assert [answer.cached for answer in answers] == [False, True, True]
             assert {str(answer.outputs["y"].tolist()) for answer in answers} == {"[[3.0, 6.0]]"}
@@ -162,7 +169,7 @@ def test_an_equal_request_is_answered_from_the_cache_until_the_entry_changes(wor
             engine._live.adopt(caching.model_copy(update={"generation": 2}))
             assert not (await engine.infer(slot, "id", X)).cached
             engine._live.adopt(entry(3, {1: 100}, [served(1)]))
-            assert engine.infer_now([Asked(slot, "id", X)]) != [None]
+            assert now(engine, (slot, "id", X)) != [None]
             assert slot.cache is None
         captured = sum(pq.read_table(path).num_rows for path in tmp_path.rglob("*.parquet"))
         assert captured == 8, "answers from the cache are captured as well"
@@ -177,10 +184,10 @@ def test_requests_that_come_together_share_the_run_of_their_version(world: FakeW
         async with open_engine(world, tmp_path) as engine:
             engine._live.adopt(entry(2, {1: 100}, [served(1), served(2)]))
             one, two = (engine.route("m", version, "unit") for version in (1, 2))
-            asked = [Asked(one, "a", X), Asked(two, "b", X), Asked(one, "c", OTHER)]
-            assert engine.infer_now(asked) == [None] * 3, "nothing is loaded"
+            asked = ((one, "a", X), (two, "b", X), (one, "c", OTHER))
+            assert now(engine, *asked) == [None] * 3, "nothing is loaded"
             await asyncio.gather(engine.infer(one, "id", X), engine.infer(two, "id", X))
-            found = engine.infer_now(asked)
+            found = now(engine, *asked)
             answers = [answer for answer in found if isinstance(answer, Answer)]
             assert [answer.request_id for answer in answers] == ["a", "b", "c"]
             assert [answer.outputs["y"].tolist() for answer in answers] == [[[1, 2]], [[10, 20]], [[3, 4]]]
@@ -189,7 +196,7 @@ def test_requests_that_come_together_share_the_run_of_their_version(world: FakeW
             assert (counted.success.count, counted.inferences, counted.executions) == (3, 3, 2)
             assert counted.compute.count == 3
             second.broken = True
-            failed = engine.infer_now(asked)
+            failed = now(engine, *asked)
             assert isinstance(failed[0], Answer) and isinstance(failed[2], Answer)
             assert str(failed[1]) == "m version 2 failed on this batch: ZeroDivisionError: broken on purpose"
             assert two.statistics.failures == {"BACKEND": 1}

@@ -1,5 +1,7 @@
 """Runs on the loop: which requests share one, what is learned from how long they took, who is harmed by a failure."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from registry.errors import CandidateError
@@ -24,12 +26,12 @@ class Computing:
     def perf_counter_ns(self) -> int:
         return self.ns
 
-    def __call__(self, requests: list[Arrays], sizes: list[int]) -> list[Arrays]:
+    def __call__(self, requests: Sequence[Arrays], sizes: Sequence[int]) -> list[Arrays]:
         self.ns += self.took
-        self.runs.append(sizes)
+        self.runs.append(list(sizes))
         if any(min(request["x"].reshape(-1).tolist()) < 0 for request in requests):
             raise CandidateError("negative")
-        return requests
+        return list(requests)
 
 
 @pytest.fixture
