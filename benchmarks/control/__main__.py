@@ -1,7 +1,6 @@
 """``make bench-control``: how long do a list, a search and a promotion take among ten thousand models?"""
 
 import shutil
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from benchmarks.control import platform, postgres
 from benchmarks.control.calls import Timings, measure
 from benchmarks.density.engine import running as engine
 from benchmarks.goals import Goal, report
+from benchmarks.ports import free_ports
 from flows.settings import StackSettings
 
 RESULT_FILE = "control.json"
@@ -58,7 +58,7 @@ def _measure(home: Path, ledger_url: str, size: Size) -> dict[str, Timings]:
     keys = platform.fill(StackSettings(home=home, ledger_url=ledger_url), models)
     _say("ledger and catalog are filled; starting the engine")
     with engine(home, RESIDENT_MIB) as worker:
-        control, mlflow, prefect = _free_ports(3)
+        control, mlflow, prefect = free_ports([(0,)] * 3)
         settings = StackSettings(
             home=home,
             ledger_url=ledger_url,
@@ -96,18 +96,8 @@ def _ledger(database: str, home: Path) -> Iterator[str]:
     if database == "sqlite":
         yield f"sqlite:///{home / 'ledger.db'}"
     else:
-        with postgres.running(_free_ports(1)[0]) as url:
+        with postgres.running(free_ports([(0,)])[0]) as url:
             yield url
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    found = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return found
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The engine as it runs, with one worker, watched from outside."""
 
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from typing import Any
 import httpx
 import psutil
 
+from benchmarks.ports import free_ports
 from serving.settings import bento_environment
 
 _READY_SECONDS = 120.0
@@ -71,7 +71,7 @@ class Engine:
 @contextmanager
 def running(home: Path, resident_mib: int) -> Iterator[Engine]:
     """Start an engine on a folder with catalog and artifacts, and stop it with all that it started."""
-    port, bento_port = _free_ports()
+    port, bento_port = free_ports([(0, 1), (0,)])
     start = time.perf_counter()
     process = _spawn(home, port, bento_port, resident_mib)
     watcher = None
@@ -129,20 +129,6 @@ def _wait_until_ready(http: httpx.Client, process: "subprocess.Popen[bytes]", ho
             pass
         time.sleep(_POLL_SECONDS)
     raise RuntimeError(f"the engine is not ready; see {home / 'engine.log'}")
-
-
-def _free_ports() -> tuple[int, int]:
-    """A port for the REST door whose next one is free as well, and one for BentoML's endpoint."""
-    while True:
-        with socket.socket() as first, socket.socket() as bento, socket.socket() as following:
-            first.bind(("127.0.0.1", 0))
-            bento.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            try:
-                following.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port, bento.getsockname()[1]
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

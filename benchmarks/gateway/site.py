@@ -9,11 +9,12 @@ import psutil
 from pydantic import SecretStr
 
 from benchmarks.gateway.bare import bare_envoy
+from benchmarks.ports import free_ports
 from benchmarks.serving import lineup
 from benchmarks.serving.check import answers
 from benchmarks.serving.figures import Target, Wire
 from benchmarks.serving.network import binary_head, write_networks, write_requests
-from benchmarks.serving.servers import Server, free_ports
+from benchmarks.serving.servers import Server
 from burnish.stack import lifecycle
 from burnish.stack.plan import Part, Probe, StackPlan, read_state
 from registry.records.tenant import Scope

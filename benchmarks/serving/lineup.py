@@ -5,11 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.ports import free_ports
 from benchmarks.serving import engine
 from benchmarks.serving.environments import PEERS, environment
 from benchmarks.serving.figures import Target, Wire
 from benchmarks.serving.network import JSON, binary_head
-from benchmarks.serving.servers import Command, free_ports
+from benchmarks.serving.servers import Command
 
 BURNISH = "Burnish"
 BURNISH_2 = "Burnish, two workers"

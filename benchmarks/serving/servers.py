@@ -3,7 +3,7 @@
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,29 +88,6 @@ class Server:
 
     def _last_lines(self) -> str:
         return " | ".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:])
-
-
-def free_ports(spans: Sequence[Sequence[int]]) -> list[int]:
-    """Return a free port for each span of distances; the ports at these distances from it are free as well.
-
-    Raises:
-        CannotStart: none is found.
-    """
-    found: list[int] = []
-    taken: set[int] = set()
-    for span in spans:
-        for _ in range(100):
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
-            wanted = {port + distance for distance in span}
-            if max(wanted) < 2**16 and not wanted & taken and not any(map(_listens, wanted)):
-                found.append(port)
-                taken |= wanted
-                break
-        else:
-            raise CannotStart("no free ports were found")
-    return found
 
 
 def _listens(port: int) -> bool:

@@ -1,35 +1,22 @@
 """Free ports, waiting with a bound, and ending a process with all that it started."""
 
-import socket
 import subprocess
 import time
 from collections.abc import Callable
 
 import psutil
 
+from benchmarks import ports
+
 
 def free_ports(count: int) -> list[int]:
     """Ports that nothing listens on now, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    found = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return found
+    return ports.free_ports([(0,)] * count)
 
 
 def free_pair() -> int:
     """A free port for the REST door of the first of two workers; those of the other three doors are free as well."""
-    for port in free_ports(50):
-        if all(_is_free(port + distance) for distance in (1, 10, 11)):
-            return port
-    raise AssertionError("no pair of free ports was found")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+    return ports.free_ports([(0, 1, 10, 11)])[0]
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:

@@ -9,7 +9,6 @@ import pytest
 
 from benchmarks.serving.environments import PEERS
 from benchmarks.serving.network import INPUTS, binary_head, expected, sample, write_networks, write_requests
-from benchmarks.serving.servers import free_ports
 
 ROOT = Path(__file__).parents[4]
 PINNED = re.compile(r"[a-z0-9-]+==[0-9a-z.]+")
@@ -43,9 +42,3 @@ def test_all_forms_of_a_request_hold_the_same_sample(tmp_path: Path) -> None:
         assert np.array_equal(np.frombuffer(binary[len(binary_head(name)) :], np.float32), x[0])
         assert x.shape == (1, inputs)
         assert np.abs(expected(tmp_path, name)).max() > 0
-
-
-def test_free_ports_of_spans_do_not_overlap() -> None:
-    found = free_ports([(0, 1, 10, 11), (0,), (0, 1)])
-    wanted = [found[0], found[0] + 1, found[0] + 10, found[0] + 11, found[1], found[2], found[2] + 1]
-    assert len(set(wanted)) == len(wanted)

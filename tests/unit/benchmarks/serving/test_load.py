@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ports import free_ports
 from benchmarks.serving.figures import LoadJob, Round, Target
 from benchmarks.serving.load import hold
-from benchmarks.serving.servers import free_ports
 
 BODY = b'{"x": 1}'
 
