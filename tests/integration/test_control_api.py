@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import onnx
@@ -65,11 +66,11 @@ def prefect(settings: StackSettings, environment: dict[str, str]) -> Iterator[ht
     try:
         with httpx.Client(base_url=f"{settings.prefect_url}/api", timeout=20, trust_env=False) as api:
             wait_for(lambda: answers(api, "/health"), "Prefect", seconds=90)
-            flow = api.post("/flows/", json={"name": "optimize"}).raise_for_status().json()["id"]
+            flow = post(api, "/flows/", {"name": "optimize"})["id"]
             request = OptimizationRequest.model_json_schema(ref_template="#/definitions/{model}")
             parameters = {"type": "object", "properties": {"request": request}, "definitions": request.pop("$defs")}
             deployment = {"name": "optimize", "flow_id": flow, "parameter_openapi_schema": parameters}
-            api.post("/deployments/", json=deployment).raise_for_status()
+            post(api, "/deployments/", deployment)
             yield api
     finally:
         end_tree(server)
@@ -93,6 +94,19 @@ def client(settings: StackSettings, control: subprocess.Popen[bytes]) -> Iterato
     assert control.poll() is None
     with Client(settings.control_url, settings.gateway_url) as made:
         yield made
+
+
+def post(api: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Post, again while Prefect's database is busy: it answers 503 then, and Prefect's own client tries again too."""
+    answered: list[httpx.Response] = []
+
+    def accepted() -> bool:
+        answered.append(api.post(path, json=body))
+        return answered[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
+
+    wait_for(accepted, f"Prefect to take {path}", seconds=60)
+    made: dict[str, Any] = answered[-1].raise_for_status().json()
+    return made
 
 
 def answers(api: httpx.Client, path: str) -> bool:
