@@ -126,12 +126,7 @@ def _change(
 
 def await_taken(platform: Platform, route: Route) -> ReleaseView:
     """Tell the audit what is in force now, and wait until the workers serve it or say which do not yet."""
-    live = {served.version: served.artifact.sha256 for served in platform.ledger.served(route.model)}
-    add_evidence(
-        generation=route.generation,
-        champion=route.champion,
-        artifacts={str(version): live[version] for version in route.split.weights},
-    )
+    add_evidence(**releases.evidence_of(platform.ledger, route))
     platform.reconciler.wake(route.model)
     taken = platform.workers.await_generation(route.model, route.generation)
     return ReleaseView(route=route, acknowledged=taken.acknowledged, pending=taken.pending)

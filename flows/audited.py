@@ -62,10 +62,5 @@ def change_route(
     ) as told:
         told.update(evidence)
         route = releases.change_route(ledger, catalog_folder, change)
-        live = {served.version: served.artifact.sha256 for served in ledger.served(route.model)}
-        told.update(
-            generation=route.generation,
-            champion=route.champion,
-            artifacts={str(version): live[version] for version in route.split.weights},
-        )
+        told.update(releases.evidence_of(ledger, route))
     return route

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from registry.file_lock import file_lock
 from registry.ledger.ledger import Ledger
 from registry.records.change import Change
@@ -22,6 +24,16 @@ def change_route(ledger: Ledger, catalog_folder: Path, change: Change) -> Route:
     route = ledger.change_route(change)
     publish(ledger, catalog_folder, change.model)
     return route
+
+
+def evidence_of(ledger: Ledger, route: Route) -> dict[str, JsonValue]:
+    """Return what the audit tells of a route that was changed: what is in force now, and the bytes behind it."""
+    live = {served.version: served.artifact.sha256 for served in ledger.served(route.model)}
+    return {
+        "generation": route.generation,
+        "champion": route.champion,
+        "artifacts": {str(version): live[version] for version in route.split.weights},
+    }
 
 
 def publish(ledger: Ledger, catalog_folder: Path, model: str) -> bool:

@@ -1,6 +1,5 @@
 """Experiments in the ledger: one at a time, begun and ended together with the route, on SQLite and Postgres."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -16,14 +15,12 @@ HALVES = TrafficSplit(weights={1: 50, 2: 50})
 
 
 @pytest.fixture
-def ledger(ledger_url: str) -> Iterator[Ledger]:
-    opened = Ledger(ledger_url)
-    opened.migrate()
+def ledger(ledger: Ledger) -> Ledger:
+    """A ledger with versions 1, 2 and 3 of the model digits, the first of them live."""
     for version in (1, 2, 3):
-        opened.admit("digits", served(version))
-    opened.change_route(change(Promote(version=1)))
-    yield opened
-    opened.close()
+        ledger.admit("digits", served(version))
+    ledger.change_route(change(Promote(version=1)))
+    return ledger
 
 
 def start(ledger: Ledger, split: TrafficSplit = HALVES, expected: int | None = None) -> tuple[Experiment, Route]:
