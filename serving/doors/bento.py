@@ -19,7 +19,7 @@ from registry.errors import BurnishError, DeadlineExceeded, InputError, ModelNot
 from registry.records.tenant import TENANT_HEADER
 from registry.store.artifacts_local import LocalArtifacts
 from registry.store.base import ArtifactStore
-from serving.doors.grpc import GrpcDoor, GrpcServer
+from serving.doors.grpc_server import grpc_server
 from serving.doors.requests import new_request_id
 from serving.doors.rest import rest_server
 from serving.engine.tensors import from_lists, to_lists
@@ -51,9 +51,7 @@ class EngineService:
         index = (bentoml.server_context.worker_index or 1) - 1
         self._worker = Worker(SETTINGS, _artifacts(SETTINGS), index)
         self._rest = rest_server(self._worker, SETTINGS.max_body_bytes, SETTINGS.drain_seconds)
-        self._grpc = GrpcServer(
-            GrpcDoor(self._worker, SETTINGS.max_body_bytes), SETTINGS.drain_seconds, SETTINGS.max_grpc_calls
-        )
+        self._grpc = grpc_server(self._worker, SETTINGS.max_body_bytes, SETTINGS.drain_seconds, SETTINGS.max_grpc_calls)
         self._watchdog = Watchdog(self._worker, SETTINGS.stall_seconds, SETTINGS.drain_seconds + ENDING_SPARE_SECONDS)
 
     @bentoml.on_startup

@@ -4,230 +4,194 @@ Source: https://github.com/kserve/open-inference-protocol, specification/protoco
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from functools import partial
-from typing import Any, NamedTuple
+import math
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import grpc
+from google.protobuf.message import DecodeError
 
 from registry.errors import BurnishError, InputError, QueueFull
-from serving.doors import oip_grpc
-from serving.doors.grpc_calls import CallMetadata, Context, Received, code_of, read, read_metadata, reader
-from serving.doors.grpc_health import GrpcHealth
-from serving.doors.grpc_reading import Readings
+from serving.doors import compression, oip_grpc
+from serving.doors.grpc_call import Answered, Asked
+from serving.doors.grpc_metadata import CallMetadata, code_of, pushback
 from serving.doors.grpc_state import GrpcState
-from serving.doors.observed_grpc import Observer
+from serving.doors.grpc_wire import OK, Code, Status
+from serving.doors.inferences import Inference, InferenceCall, Inferences
 from serving.doors.protocol import open_inference_pb2 as pb
-from serving.doors.requests import new_request_id, parse_version
-from serving.engine.infer import Answer, Asked
+from serving.doors.requests import parse_version
+from serving.engine.infer import Answer
+from serving.engine.infer import Asked as Wanted
 from serving.engine.slot import Slot
 from serving.engine.tensors import TensorPlan
 from serving.engine.urgency import ROUTINE, Urgency
 from serving.engine.worker import Worker
-from serving.runtime import Arrays
 
-_SERVICE = "inference.GRPCInferenceService"
-_STREAM_WINDOW = 64
-"""Requests of one stream that may be under way; more are read when some are answered."""
+SERVICE = "inference.GRPCInferenceService"
+INFER = f"/{SERVICE}/ModelInfer"
+_DOOR = "grpc"
 _FINAL_RESPONSE = "triton_final_response"
 """Tells Triton's clients that a request of a stream gets no further answer."""
 
+Eventual = Answered | Coroutine[Any, Any, Answered]
 
-class _Begun(NamedTuple):
-    """A request that was read, and its answer if it did not have to wait."""
 
-    inputs: Arrays
+@dataclass(slots=True, eq=False)
+class _Call(InferenceCall[Answered]):
+    door: "GrpcDoor"
+    given: Asked
+
+    def begin(self) -> "Answered | _Inference":
+        worker, about, slot, request = self.door.worker, self.given.about, None, None
+        try:
+            about.check()
+            request = self.door.parsed(pb.ModelInferRequest, self.given.body)
+            version = parse_version(request.model_version) if request.model_version else None
+            slot = worker.engine.route(request.model_name, version, about.unit_id, about.tenant)
+            if about.retried:
+                worker.guard.check_retried(slot.served)
+            inputs = oip_grpc.decode_inputs(request, slot.plan, finite=slot.finite_only)
+            wanted = oip_grpc.wanted_outputs(request, slot.plan)
+            urgency = Urgency.of(oip_grpc.parameters(request)) if request.parameters else ROUTINE
+        except BurnishError as error:
+            named = (request.model_name, request.id) if request is not None else ("", "")
+            return self.door.failed_inference(self.given, error, slot, *named)
+        if self.given.deadline != math.inf:
+            urgency = urgency.within(self.given.deadline - asyncio.get_running_loop().time())
+        asked = Wanted(slot, about.request_id, inputs)
+        return _Inference(asked, urgency, self.door, self.given._replace(body=b""), request.id, wanted)
+
+    def refused(self, error: BurnishError) -> Answered:
+        return self.door.failed_inference(self.given, error)
+
+
+@dataclass(slots=True, eq=False)
+class _Inference(Inference[Answered]):
+    door: "GrpcDoor"
+    given: Asked
+    given_id: str
     wanted: tuple[TensorPlan, ...]
-    urgency: Urgency
-    answer: Answer | None
+
+    def reply(self, answer: Answer) -> Answered:
+        about, slot = self.given.about, self.asked.slot
+        response = oip_grpc.encode_answer(answer, slot.lineage_for(about.tenant), self.wanted, self.given_id)
+        if self.given.streamed:
+            response.parameters[_FINAL_RESPONSE].bool_param = True
+            response = pb.ModelStreamInferResponse(infer_response=response)
+        content = response.SerializeToString()
+        slot.statistics.account.moved(about.size, len(content))
+        return Answered(about, _success(about), content)
+
+    def failed(self, error: BurnishError) -> Answered:
+        return self.door.failed_inference(self.given, error, self.asked.slot, "", self.given_id)
 
 
 class GrpcDoor:
-    """The gRPC services over one worker."""
+    """The gRPC application over one worker."""
 
     def __init__(self, worker: Worker, max_body_bytes: int) -> None:
         """Take the worker that answers, and the largest message to read."""
+        self.worker = worker
         self.max_body_bytes = max_body_bytes
-        self._worker = worker
-        self._readings = Readings(worker.bodies, max_body_bytes)
-        self._observer = Observer(worker, self._readings)
+        self._inferences = Inferences(worker)
+        self._state = GrpcState(worker, SERVICE).calls()
+        self.methods = frozenset({INFER, *self._state})
+        """Those of one message and one answer."""
 
-    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
-        """Return what a server is given: the inference service and the health service.
+    def __call__(self, calls: Sequence[Asked]) -> list[Eventual]:
+        """Answer calls, and messages of streams, that came together: at once where they need not wait, else later."""
+        read = [self._read(asked) for asked in calls]
+        answers = iter(self._inferences.answer([one for one in read if isinstance(one, _Call)]))
+        return [next(answers) if isinstance(one, _Call) else one for one in read]
 
-        To the server every call is a stream, or its message would be read before anything is asked here.
-        """
-        inference = {
-            name: grpc.stream_unary_rpc_method_handler(
-                self._observer.watch(call, traced=False),
-                request_deserializer=reader(getattr(pb, f"{name}Request")),
-                response_serializer=getattr(pb, f"{name}Response").SerializeToString,
-            )
-            for name, call in GrpcState(self._worker).calls().items()
-        }
-        read_inference = reader(pb.ModelInferRequest)  # answers are written where they are counted
-        inference["ModelInfer"] = grpc.stream_unary_rpc_method_handler(
-            self._observer.watch(self._model_infer, traced=True), request_deserializer=read_inference
-        )
-        inference["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-            self._model_stream_infer, request_deserializer=read_inference
-        )
-        service = grpc.method_handlers_generic_handler(_SERVICE, inference)
-        return service, GrpcHealth(self._worker, _SERVICE).handler()
+    def _read(self, asked: Asked) -> Eventual | _Call:
+        if asked.missing:
+            return self.failed(asked.about, InputError("the message: expected one, whole, got none or more"))
+        if asked.compressed is not None:
+            return self._decompressed(asked, asked.compressed)
+        if asked.method in self._state:
+            return self._told(asked)
+        return _Call(asked.about.tenant, asked.about.size, self, asked)
 
-    async def _model_infer(self, request: Any, about: CallMetadata, context: Context) -> bytes:  # noqa: ANN401
-        about.check()
-        slot = self._route(request, about)
+    async def _decompressed(self, asked: Asked, coding: str) -> Answered:
+        """Answer a message that is compressed; it is read in a thread, for it may be long."""
+        tenant = asked.about.tenant
         try:
-            response = await self._answered(slot, request, about, context)
-        except BurnishError:
-            context.set_trailing_metadata(slot.lineage_for(about.tenant).metadata)
-            raise
-        return _written(slot, about, response)
-
-    def _route(self, request: Any, about: CallMetadata) -> Slot:  # noqa: ANN401
-        version = parse_version(request.model_version) if request.model_version else None
-        return self._worker.engine.route(request.model_name, version, about.unit_id, about.tenant)
-
-    async def _answered(
-        self,
-        slot: Slot,
-        request: Any,  # noqa: ANN401
-        about: CallMetadata,
-        context: Context,
-    ) -> pb.ModelInferResponse:
-        turns, begin = self._worker.turns, partial(self._begin, slot, request, about)
-        if about.tenant == turns.alone or turns.may_go(about.tenant):
-            begun = begin()
-        else:
-            begun = await turns.in_turn(about.tenant, about.size, begin)
-        answer = begun.answer
-        if answer is None:
-            urgency = begun.urgency.within(context.time_remaining())
-            answer = await self._worker.engine.infer(slot, about.request_id, begun.inputs, urgency)
-        return oip_grpc.encode_answer(answer, slot.lineage_for(about.tenant), begun.wanted, request.id)
-
-    def _begin(self, slot: Slot, request: Any, about: CallMetadata) -> _Begun:  # noqa: ANN401
-        """Read a request, and answer it if that need not wait."""
-        if about.retried:
-            self._worker.guard.check_retried(slot.served)
-        inputs = oip_grpc.decode_inputs(request, slot.plan, finite=slot.finite_only)
-        wanted = oip_grpc.wanted_outputs(request, slot.plan)
-        urgency = Urgency.of(oip_grpc.parameters(request)) if request.parameters else ROUTINE
-        asked = Asked(slot, about.request_id, inputs)
-        self._worker.engine.infer_now([asked])
-        if isinstance(asked.outcome, BurnishError):
-            raise asked.outcome
-        return _Begun(inputs, wanted, urgency, asked.outcome)
-
-    async def _model_stream_infer(self, requests: AsyncIterator[Received], context: Context) -> AsyncIterator[bytes]:
-        """Answer each request of a stream, in their order; some are computed at once, so that they share runs."""
-        about = read_metadata(context, 0)
-        try:
-            about.check()
-            with self._readings.stream(context):
-                async for answer in self._answers(requests, about, context):
-                    yield answer
-        except (InputError, QueueFull) as error:
-            await self._observer.refuse(None, about, context, error)
-
-    async def _answers(
-        self, requests: AsyncIterator[Received], about: CallMetadata, context: Context
-    ) -> AsyncIterator[bytes]:
-        working: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
-        window = asyncio.Semaphore(_STREAM_WINDOW)
-        tasks: set[asyncio.Task[Any]] = set()
-
-        async def read() -> None:
+            if not compression.is_known(coding):
+                raise InputError("the message: is marked as compressed, but grpc-encoding does not say how")
+            held = self.worker.backlog.enter_bytes(len(asked.body), tenant)
             try:
-                async for received in requests:
-                    await window.acquire()
-                    one = about._replace(request_id=new_request_id(), size=received.size)
-                    task = asyncio.create_task(self._streamed(received, one, context))
-                    tasks.add(task)
-                    working.put_nowait(task)
+                body = await asyncio.to_thread(compression.decompress, asked.body, coding, self.max_body_bytes)
             finally:
-                working.put_nowait(None)
-
-        tasks.add(reader := asyncio.create_task(read()))
-        try:
-            while (task := await working.get()) is not None:
-                yield await task
-                tasks.discard(task)
-                window.release()
-            await reader
-        finally:
-            for left in tasks:
-                left.cancel()
-
-    async def _streamed(self, received: Received, about: CallMetadata, context: Context) -> bytes:
-        """Answer one request of a stream, watched as a call of its own is; a failure is an answer as well."""
-        trace = self._observer.begin(about)
-        failed, slot = pb.ModelInferResponse(), None
-        try:
-            request = read(received)
-            failed = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
-            slot = self._route(request, about)
-            response = await self._answered(slot, request, about, context)
-        except asyncio.CancelledError:
-            self._observer.end(trace, about, "CANCELLED")
-            raise
+                self.worker.backlog.leave(held, tenant)
+            if len(body) > self.max_body_bytes:
+                limit = self.max_body_bytes
+                raise QueueFull(f"the message is larger than max once it is decompressed: over {limit} bytes")
         except BurnishError as error:
-            self._observer.failed(trace, about, code_of(error).name, str(error))
-            if slot is not None:
-                failed.model_version = slot.lineage.version
-                failed.parameters["artifact"].string_param = slot.lineage.artifact
-            failed.parameters["request_id"].string_param = about.request_id
-            return _bytes(pb.ModelStreamInferResponse(error_message=str(error), infer_response=failed))
-        self._observer.end(trace, about, "OK")
-        response.parameters[_FINAL_RESPONSE].bool_param = True
-        return _written(slot, about, pb.ModelStreamInferResponse(infer_response=response))
+            return self.failed_inference(asked, error)
+        about = asked.about._replace(size=len(body))
+        (answer,) = self([asked._replace(about=about, body=body, compressed=None)])
+        return answer if isinstance(answer, Answered) else await answer
 
+    async def _told(self, asked: Asked) -> Answered:
+        """Answer a call that is no inference."""
+        about, (kind, tell) = asked.about, self._state[asked.method]
+        try:
+            response = await tell(self.parsed(kind, asked.body), about)
+        except BurnishError as error:
+            return self.failed(about, error)
+        return Answered(about, _success(about), response.SerializeToString())
 
-def _written(slot: Slot, about: CallMetadata, response: Any) -> bytes:  # noqa: ANN401
-    """Write an answer, and count what came and goes for it."""
-    content = _bytes(response)
-    slot.statistics.account.moved(about.size, len(content))
-    return content
-
-
-def _bytes(response: Any) -> bytes:  # noqa: ANN401
-    content: bytes = response.SerializeToString()
-    return content
-
-
-class GrpcServer:
-    """A gRPC server on the running loop."""
-
-    def __init__(self, door: GrpcDoor, drain_seconds: float, max_calls: int | None = None) -> None:
-        """Take the services, how long closing waits for calls in flight, and how many there may be."""
-        self._door = door
-        self._drain_seconds = drain_seconds
-        self._max_calls = max_calls
-        self._server: grpc.aio.Server | None = None
-
-    async def open(self, host: str, port: int) -> int:
-        """Listen, and return the port: the one asked for, or with 0 a free one.
+    @staticmethod
+    def parsed(kind: Any, body: bytes) -> Any:  # noqa: ANN401 - generated messages have no types
+        """Return a message of a kind.
 
         Raises:
-            OSError: the port is taken.
+            InputError: it is none.
         """
-        options = (
-            ("grpc.max_receive_message_length", self._door.max_body_bytes),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),
-        )
-        server = grpc.aio.server(options=options, maximum_concurrent_rpcs=self._max_calls)
-        server.add_generic_rpc_handlers(self._door.handlers())
         try:
-            bound: int = server.add_insecure_port(f"{host}:{port}")
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {host}:{port}: {error}") from error
-        await server.start()
-        self._server = server
-        return bound
+            return kind.FromString(body)
+        except DecodeError as error:
+            raise InputError(f"the message: {error}") from error
 
-    async def close(self) -> None:
-        """Take no more calls and return when those in flight are answered, or the time for it is over."""
-        if self._server is not None:
-            await self._server.stop(self._drain_seconds)
+    def failed(self, about: CallMetadata, error: BurnishError, slot: Slot | None = None) -> Answered:
+        """Answer a call that fails, with what was to make its answer, and count and log it."""
+        status = self.refuse(about, error)
+        if slot is not None:
+            status = status._replace(metadata=(*slot.lineage_for(about.tenant).metadata, *status.metadata))
+        return Answered(about, status)
+
+    def failed_inference(
+        self, asked: Asked, error: BurnishError, slot: Slot | None = None, model: str = "", given_id: str = ""
+    ) -> Answered:
+        """Answer an inference that fails: in a stream by a message, which names what it answers."""
+        answer = self.failed(asked.about, error, slot)
+        if not asked.streamed:
+            return answer
+        failed = pb.ModelInferResponse(model_name=model, id=given_id)
+        if slot is not None:
+            lineage = slot.lineage_for(asked.about.tenant)
+            failed.model_name, failed.model_version = lineage.model, lineage.version
+            failed.parameters["artifact"].string_param = lineage.artifact
+        failed.parameters["request_id"].string_param = asked.about.request_id
+        message = pb.ModelStreamInferResponse(error_message=str(error), infer_response=failed)
+        return answer._replace(body=message.SerializeToString())
+
+    def refuse(self, about: CallMetadata, why: BurnishError | Status) -> Status:
+        """Count and log a call that fails; say how it ends."""
+        code, message, metadata = why if isinstance(why, Status) else (code_of(why), str(why), pushback(why))
+        self.worker.failures.add(
+            _DOOR,
+            code.name,
+            message,
+            own_fault=code.own_fault,
+            request_id=about.request_id,
+            trace_id=about.parent.trace_id if about.parent is not None else None,
+        )
+        return Status(code, message, (*metadata, *about.trailing(with_id=True)))
+
+
+def _success(about: CallMetadata) -> Status:
+    if about.parent is None and not about.given:
+        return OK
+    return Status(Code.OK, "", about.trailing(with_id=about.given))

@@ -1,60 +1,64 @@
-"""``grpc.health.v1`` over one worker.
+"""``grpc.health.v1`` over one worker: the health of the server, also under the name of its inference service.
 
 Source: https://github.com/grpc/grpc, doc/health-checking.md.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
-import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from serving.doors.grpc_calls import Context
+from registry.errors import InputError, ModelNotFound
+from serving.doors.grpc_metadata import CallMetadata
+from serving.doors.grpc_stream_call import StreamCall
 from serving.engine.worker import Worker
 
 _POLL_SECONDS = 0.5
 
 
-class GrpcHealth:
-    """The health of the server, also under the name of its inference service."""
+async def check(
+    worker: Worker,
+    service: str,
+    request: Any,  # noqa: ANN401 - generated messages have no types
+    _: CallMetadata,
+) -> health_pb2.HealthCheckResponse:
+    """Say how it is now.
 
-    def __init__(self, worker: Worker, service: str) -> None:
-        """Take the worker, and the service that it stands for."""
-        self._worker = worker
-        self._names = ("", service)
+    Raises:
+        ModelNotFound: there is no such service.
+    """
+    if request.service not in ("", service):
+        raise ModelNotFound(f"there is no service {request.service!r:.80}")
+    return health_pb2.HealthCheckResponse(status=_serving(worker))
 
-    def handler(self) -> grpc.GenericRpcHandler:
-        """Return what a server is given."""
-        request, response = health_pb2.HealthCheckRequest.FromString, health_pb2.HealthCheckResponse.SerializeToString
-        methods = {
-            "Check": grpc.unary_unary_rpc_method_handler(self._check, request, response),
-            "Watch": grpc.unary_stream_rpc_method_handler(self._watch, request, response),
-        }
-        return grpc.method_handlers_generic_handler("grpc.health.v1.Health", methods)
 
-    async def _check(self, request: Any, context: Context) -> health_pb2.HealthCheckResponse:  # noqa: ANN401
-        if request.service not in self._names:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no service {request.service!r:.80}")
-        return health_pb2.HealthCheckResponse(status=self._serving())
+async def watch(worker: Worker, service: str, call: StreamCall) -> AsyncGenerator[bytes, None]:
+    """Say how it is, and again whenever that changes.
 
-    async def _watch(
-        self,
-        request: Any,  # noqa: ANN401
-        _: Context,
-    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        unknown = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-        told = None
-        while True:
-            now = self._serving() if request.service in self._names else unknown
-            if now != told:
-                told = now
-                yield health_pb2.HealthCheckResponse(status=now)
-            if self._worker.draining:
-                return
-            await asyncio.sleep(_POLL_SECONDS)
+    Raises:
+        InputError: the message is none.
+    """
+    try:
+        asked = [health_pb2.HealthCheckRequest.FromString(one.content) async for one in call.messages()]
+    except DecodeError as error:
+        raise InputError(f"the message: {error}") from error
+    if len(asked) != 1:
+        raise InputError(f"the message: expected one, got {len(asked)}")
+    unknown = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+    told = None
+    while True:
+        now = _serving(worker) if asked[0].service in ("", service) else unknown
+        if now != told:
+            told = now
+            yield health_pb2.HealthCheckResponse(status=now).SerializeToString()
+        if worker.draining:
+            return
+        await asyncio.sleep(_POLL_SECONDS)
 
-    def _serving(self) -> int:
-        kinds = health_pb2.HealthCheckResponse
-        status: int = kinds.SERVING if self._worker.ready else kinds.NOT_SERVING
-        return status
+
+def _serving(worker: Worker) -> int:
+    kinds = health_pb2.HealthCheckResponse
+    status: int = kinds.SERVING if worker.ready else kinds.NOT_SERVING
+    return status

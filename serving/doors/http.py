@@ -14,9 +14,11 @@ from typing import cast
 
 import httptools
 
-from serving.doors.http_messages import Eventual, Headers, Refuse, Reply, Request, head_of
+from serving.doors.http_messages import Application, Eventual, Headers, Refuse, Reply, Request, head_of
 from serving.doors.http_rules import HttpLimits, Refused, check_head, large_headers, path_of, too_large
 from serving.doors.kept_bodies import KeptBodies
+from serving.doors.round import Round
+from serving.doors.server import Connection, Server
 from serving.engine.shared_bound import SharedBound
 
 _MAX_QUEUED = 16
@@ -27,25 +29,24 @@ _JOIN_BYTES = 64 * 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Connection(asyncio.Protocol):
+class HttpConnection(Connection):
     """One client. Requests are answered in order; callbacks named ``on_*`` are the parser's."""
 
     _transport: asyncio.Transport
 
     def __init__(
         self,
-        ask: Callable[["Connection", Request], None],
+        ask: Callable[["HttpConnection", Request], None],
         refuse: Refuse,
         limits: HttpLimits,
-        all_: set["Connection"],
+        all_: set[Connection],
         bodies: SharedBound,
     ) -> None:
         """Take what gets answers, the form of refusals, the limits, the set of all connections, and their account.
 
         What gets answers calls ``answered`` for each request, never before it has returned.
         """
-        self.deadline = math.inf
-        """Loop time after which the connection is given up; never while the application works."""
+        self._deadline = math.inf  # never while the application works
         self._ask = ask
         self._refuse = refuse
         self._limits = limits
@@ -76,7 +77,7 @@ class Connection(asyncio.Protocol):
         """A client has come."""
         self._transport = cast("asyncio.Transport", transport)
         self._all.add(self)
-        self.deadline = self._loop.time() + self._limits.idle_seconds
+        self._deadline = self._loop.time() + self._limits.idle_seconds
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone, and with it whoever waited for an answer."""
@@ -128,7 +129,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._reading = True
-        self.deadline = self._loop.time() + self._limits.read_seconds
+        self._deadline = self._loop.time() + self._limits.read_seconds
 
     def on_url(self, url: bytes) -> None:
         """A part of the path."""
@@ -160,7 +161,7 @@ class Connection(asyncio.Protocol):
         """A request is whole."""
         self._reading = False
         self._other_bytes = 0
-        self.deadline = self._loop.time() + self._limits.idle_seconds
+        self._deadline = self._loop.time() + self._limits.idle_seconds
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         method = self._parser.get_method().decode()
         request: Request | Reply = Request(method, path_of(self._url), self._head, body)
@@ -200,14 +201,14 @@ class Connection(asyncio.Protocol):
         if isinstance(answer, Reply):
             self._finish(answer)
         else:
-            self.deadline = math.inf
+            self._deadline = math.inf
             self._working = self._loop.create_task(answer)
             self._working.add_done_callback(self._worked)
 
     def _worked(self, task: asyncio.Task[Reply]) -> None:
         self._working = None
         if not task.cancelled() and not self.gone:
-            self.deadline = self._loop.time() + self._limits.idle_seconds
+            self._deadline = self._loop.time() + self._limits.idle_seconds
             self._finish(task.result())
 
     def _finish(self, reply: Reply) -> None:
@@ -235,7 +236,7 @@ class Connection(asyncio.Protocol):
         """Hang up; on a client that still sends only after a while, or the answer would be lost with the connection."""
         if self._refused and self._transport.can_write_eof():
             self._transport.write_eof()
-            self.deadline = self._loop.time() + _LINGER_SECONDS
+            self._deadline = self._loop.time() + _LINGER_SECONDS
             self._transport.resume_reading()
         else:
             self._transport.close()
@@ -270,8 +271,10 @@ class Connection(asyncio.Protocol):
 
     # The server's side.
 
-    def time_out(self) -> None:
+    def sweep(self, now: float) -> None:
         """Give up a client that is too slow with its request, or has none."""
+        if now <= self._deadline:
+            return
         if self._reading:
             self._refuse_rest(408, f"the request did not come within {self._limits.read_seconds:g} s")
         elif not self._asked:
@@ -286,3 +289,11 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Hang up at once."""
         self._transport.abort()
+
+
+def http_server(
+    application: Application, refuse: Refuse, limits: HttpLimits, drain_seconds: float, bodies: SharedBound
+) -> Server:
+    """Return a server of an application, not opened yet; see ``Server`` and ``HttpConnection``."""
+    ask = Round(application).ask
+    return Server(lambda all_: HttpConnection(ask, refuse, limits, all_, bodies), drain_seconds)

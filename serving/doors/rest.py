@@ -2,21 +2,22 @@
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import NamedTuple
 
 from registry.errors import BurnishError
 from serving.doors import compression
+from serving.doors.http import http_server
 from serving.doors.http_messages import Eventual, Reply, Request
 from serving.doors.http_rules import HttpLimits
+from serving.doors.inferences import Inference, InferenceCall, Inferences
 from serving.doors.requests import parse_version
 from serving.doors.rest_headers import JSON_LENGTH, TRACEPARENT, RequestHeaders, read_headers
 from serving.doors.rest_refusals import JSON, Refused, failure, refuse
 from serving.doors.rest_state import RestState, allow
-from serving.doors.server import HttpServer
-from serving.doors.traced_rest import TracedRest
-from serving.engine.fair_turns import Tenant
+from serving.doors.rest_traces import RestTraces
+from serving.doors.server import Server
+from serving.doors.traced import Traced
 from serving.engine.infer import Answer, Asked
 from serving.engine.oip import decode_inputs, encode_answer, parse_request, wanted_outputs
 from serving.engine.slot import Slot
@@ -28,23 +29,39 @@ _DOOR = "rest"
 _BINARY = (b"content-type", b"application/octet-stream")
 
 
-class _Call(NamedTuple):
-    """A request for an inference of which only the head was read."""
-
+@dataclass(slots=True, eq=False)
+class _Call(InferenceCall[Reply]):
+    door: "RestDoor"
     model: str
     version: int | None
     about: RequestHeaders
     body: bytes
 
+    def begin(self) -> "Reply | _Inference":
+        about, slot = self.about, None
+        try:
+            request = parse_request(self.body, about.json_length)
+            slot = self.door.worker.engine.route(self.model, self.version, about.unit_id, about.tenant)
+            if about.retried:
+                self.door.worker.guard.check_retried(slot.served)
+            inputs = decode_inputs(request, slot.plan, finite=slot.finite_only)
+            urgency = Urgency.of(request.parameters) if request.parameters else ROUTINE
+            wanted = wanted_outputs(request, slot.plan)
+        except BurnishError as error:
+            return self.door.failed(error, about, slot)
+        asked = Asked(slot, about.request_id, inputs)
+        return _Inference(asked, urgency, self.door, request.id, about, wanted, len(self.body))
 
-class _Inference(NamedTuple):
-    """One inference whose request is right; what was parsed of it is not kept while it waits."""
+    def refused(self, error: BurnishError) -> Reply:
+        return self.door.failed(error, self.about)
 
-    asked: Asked
+
+@dataclass(slots=True, eq=False)
+class _Inference(Inference[Reply]):
+    door: "RestDoor"
     given_id: str | None
     about: RequestHeaders
     wanted: tuple[WantedOutput, ...]
-    urgency: Urgency
     received: int
 
     def reply(self, answer: Answer) -> Reply:
@@ -59,14 +76,18 @@ class _Inference(NamedTuple):
         slot.statistics.account.moved(self.received, len(body))
         return Reply(200, body, headers, lineage.header_lines)
 
+    def failed(self, error: BurnishError) -> Reply:
+        return self.door.failed(error, self.about, self.asked.slot)
+
 
 class RestDoor:
     """The HTTP application over one worker."""
 
     def __init__(self, worker: Worker, max_body_bytes: int) -> None:
         """Take the worker that answers, and how large a body may be once it is decompressed."""
-        self._worker = worker
-        self._state = RestState(worker, self._failed)
+        self.worker = worker
+        self._inferences = Inferences(worker)
+        self._state = RestState(worker, self.failed)
         self._max_body_bytes = max_body_bytes
 
     def __call__(self, requests: Sequence[Request]) -> list[Eventual]:
@@ -75,14 +96,8 @@ class RestDoor:
         What is alike is done side by side: see ``round``.
         """
         read = [self._read(request) for request in requests]
-        if len(read) == 1 and isinstance(read[0], _Call):
-            return self._infer(read[0].about.tenant, [read[0]])
-        by_tenant: dict[Tenant, list[_Call]] = {}
-        for one in read:
-            if isinstance(one, _Call):
-                by_tenant.setdefault(one.about.tenant, []).append(one)
-        answers = {tenant: iter(self._infer(tenant, calls)) for tenant, calls in by_tenant.items()}
-        return [next(answers[one.about.tenant]) if isinstance(one, _Call) else one for one in read]
+        answers = iter(self._inferences.answer([one for one in read if isinstance(one, _Call)]))
+        return [_packed(one.about, next(answers)) if isinstance(one, _Call) else one for one in read]
 
     def _read(self, request: Request) -> Eventual | _Call:
         """Read the head of a request, and answer it if it asks for no inference."""
@@ -99,9 +114,9 @@ class RestDoor:
                 case _:
                     return self._state(request, headers)
             allow(request, "POST")
-            return _Call(model, version, headers, request.body)
+            return _Call(headers.tenant, len(request.body), self, model, version, headers, request.body)
         except (Refused, BurnishError) as error:
-            return self._failed(error, headers)
+            return self.failed(error, headers)
 
     async def _decompressed(self, request: Request, headers: RequestHeaders) -> Reply:
         """Answer a request whose body is compressed; it is read in a thread, for it may be long."""
@@ -109,90 +124,30 @@ class RestDoor:
         try:
             if not compression.is_known(coding):
                 raise Refused(415, f"the header content-encoding: unknown coding {coding!r:.40}", compression.ACCEPTED)
-            held = self._worker.backlog.enter_bytes(len(request.body), headers.tenant)
+            held = self.worker.backlog.enter_bytes(len(request.body), headers.tenant)
             try:
                 body = await asyncio.to_thread(compression.decompress, request.body, coding, self._max_body_bytes)
             finally:
-                self._worker.backlog.leave(held, headers.tenant)
+                self.worker.backlog.leave(held, headers.tenant)
             if len(body) > self._max_body_bytes:
                 raise Refused(413, f"the body is larger than {self._max_body_bytes} bytes once it is decompressed")
         except (Refused, BurnishError) as error:
-            return self._failed(error, headers)
+            return self.failed(error, headers)
         plain = [header for header in request.headers if header[0] != b"content-encoding"]
         (answer,) = self([request._replace(headers=plain, body=body)])
         return answer if isinstance(answer, Reply) else await answer
 
-    def _infer(self, tenant: Tenant, calls: list[_Call]) -> list[Eventual]:
-        """Answer calls of one tenant, if it is its turn."""
-        turns = self._worker.turns
-        if tenant == turns.alone or turns.may_go(tenant):
-            return self._infer_now(calls)
-        return [self._infer_in_turn(call) for call in calls]
-
-    async def _infer_in_turn(self, call: _Call) -> Reply:
-        try:
-            infer = partial(self._infer_now, [call])
-            (answer,) = await self._worker.turns.in_turn(call.about.tenant, len(call.body), infer)
-        except BurnishError as error:
-            return self._failed(error, call.about)
-        return answer if isinstance(answer, Reply) else await answer
-
-    def _infer_now(self, calls: list[_Call]) -> list[Eventual]:
-        """Read requests, and answer those that need not wait."""
-        begun = [self._begin(call) for call in calls]
-        self._worker.engine.infer_now([one.asked for one in begun if isinstance(one, _Inference)])
-        return [one if isinstance(one, Reply) else self._answer(one) for one in begun]
-
-    def _begin(self, call: _Call) -> Reply | _Inference:
-        """Read a request, and answer it if it is wrong."""
-        about, slot = call.about, None
-        try:
-            request = parse_request(call.body, about.json_length)
-            slot = self._worker.engine.route(call.model, call.version, about.unit_id, about.tenant)
-            if about.retried:
-                self._worker.guard.check_retried(slot.served)
-            inputs = decode_inputs(request, slot.plan, finite=slot.finite_only)
-            urgency = Urgency.of(request.parameters) if request.parameters else ROUTINE
-            wanted = wanted_outputs(request, slot.plan)
-        except BurnishError as error:
-            return self._failed(error, about, slot)
-        asked = Asked(slot, about.request_id, inputs)
-        return _Inference(asked, request.id, about, wanted, urgency, len(call.body))
-
-    def _answer(self, inference: _Inference) -> Eventual:
-        outcome, accepted = inference.asked.outcome, inference.about.accepted
-        answer = self._infer_later(inference) if outcome is None else self._reply(inference, outcome)
-        if accepted is None or (isinstance(answer, Reply) and len(answer.body) < compression.SMALLEST_BYTES):
-            return answer
-        return _compressed(answer, accepted)
-
-    def _reply(self, inference: _Inference, outcome: Answer | BurnishError) -> Reply:
-        try:
-            if isinstance(outcome, BurnishError):
-                raise outcome
-            return inference.reply(outcome)
-        except BurnishError as error:
-            return self._failed(error, inference.about, inference.asked.slot)
-
-    async def _infer_later(self, inference: _Inference) -> Reply:
-        engine, asked = self._worker.engine, inference.asked
-        try:
-            answer = await engine.infer(asked.slot, asked.request_id, asked.inputs, inference.urgency)
-            return inference.reply(answer)
-        except BurnishError as error:
-            return self._failed(error, inference.about, asked.slot)
-
     def refuse(self, status: int, message: str) -> Reply:
         """Answer what HTTP cannot read as a request."""
-        self._worker.failures.add(_DOOR, str(status), message, own_fault=False)
+        self.worker.failures.add(_DOOR, str(status), message, own_fault=False)
         return refuse(status, message)
 
-    def _failed(self, error: Refused | BurnishError, headers: RequestHeaders | None, slot: Slot | None = None) -> Reply:
+    def failed(self, error: Refused | BurnishError, headers: RequestHeaders | None, slot: Slot | None = None) -> Reply:
         """Answer a request that fails, with what was to make its answer, and count and log it."""
         reply = failure(error, headers)
         if slot is not None and headers is not None:
             reply = reply._replace(lines=slot.lineage_for(headers.tenant).header_lines)
-        self._worker.failures.add(
+        self.worker.failures.add(
             _DOOR,
             str(reply.status),
             str(error),
@@ -203,11 +158,19 @@ class RestDoor:
         return reply
 
 
-def rest_server(worker: Worker, max_body_bytes: int, drain_seconds: float) -> HttpServer:
+def rest_server(worker: Worker, max_body_bytes: int, drain_seconds: float) -> Server:
     """Return a server, not opened yet, with the REST door of a worker behind it."""
     door = RestDoor(worker, max_body_bytes)
-    application = door if worker.tracing is None else TracedRest(door, worker.tracing)
-    return HttpServer(application, door.refuse, HttpLimits(max_body_bytes), drain_seconds, worker.bodies)
+    application = door if worker.tracing is None else Traced(door, RestTraces(worker.tracing))
+    return http_server(application, door.refuse, HttpLimits(max_body_bytes), drain_seconds, worker.bodies)
+
+
+def _packed(about: RequestHeaders, answer: Eventual) -> Eventual:
+    """Compress an answer that is worth it, where the client takes that."""
+    accepted = about.accepted
+    if accepted is None or (isinstance(answer, Reply) and len(answer.body) < compression.SMALLEST_BYTES):
+        return answer
+    return _compressed(answer, accepted)
 
 
 async def _compressed(answer: Eventual, accepted: str) -> Reply:

@@ -1,35 +1,37 @@
-"""A listening socket over an application: opens, sweeps out clients that are too slow, drains when it is closed."""
+"""A listening socket over connections of some kind: opens, sweeps out slow clients, drains when it is closed."""
 
 import asyncio
 import socket
-
-from serving.doors.http import Connection
-from serving.doors.http_messages import Application, Refuse
-from serving.doors.http_rules import HttpLimits
-from serving.doors.round import Round
-from serving.engine.shared_bound import SharedBound
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 _SWEEP_SECONDS = 1.0
 _POLL_SECONDS = 0.01
 
 
-class HttpServer:
+class Connection(asyncio.Protocol, ABC):
+    """One client."""
+
+    @abstractmethod
+    def sweep(self, now: float) -> None:
+        """Give up a client that is too slow, or does nothing, at a time of the loop."""
+
+    @abstractmethod
+    def close_when_answered(self) -> None:
+        """Answer what was read or is being read, then hang up."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Hang up at once."""
+
+
+class Server:
     """Listens on the running loop, leaves signals to the process that hosts it, and drains when it is closed."""
 
-    def __init__(
-        self,
-        application: Application,
-        refuse: Refuse,
-        limits: HttpLimits,
-        drain_seconds: float,
-        bodies: SharedBound,
-    ) -> None:
-        """Take the application, the form of refusals, the limits, how long closing waits, and what bodies may hold."""
-        self._round = Round(application)
-        self._refuse = refuse
-        self._limits = limits
+    def __init__(self, connect: Callable[[set[Connection]], Connection], drain_seconds: float) -> None:
+        """Take what makes a connection, which is in the set while it is open, and how long closing waits."""
+        self._make = connect
         self._drain_seconds = drain_seconds
-        self._bodies = bodies
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -61,7 +63,7 @@ class HttpServer:
         self._sweeper.cancel()
 
     def _connect(self) -> Connection:
-        return Connection(self._round.ask, self._refuse, self._limits, self._connections, self._bodies)
+        return self._make(self._connections)
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -69,5 +71,4 @@ class HttpServer:
             await asyncio.sleep(_SWEEP_SECONDS)
             now = loop.time()
             for connection in list(self._connections):
-                if now > connection.deadline:
-                    connection.time_out()
+                connection.sweep(now)

@@ -13,6 +13,8 @@ import httpx
 import orjson
 import pytest
 import schemathesis
+from h2.config import H2Configuration
+from h2.connection import H2Connection
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
@@ -26,13 +28,16 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from registry.records.model import Datatype
+from serving.doors.grpc_wire import HEAD
 from serving.doors.openapi import document
 from serving.doors.protocol import open_inference_pb2 as pb
 from tests.integration.echo_engine import WIDTH, EchoEngine, name_of
 from tests.integration.fuzzing import MODELS, documents, messages, raw_tensor
+from tests.unit.serving.doors.http2_client import call_headers, framed
 from tests.unit.serving.doors.test_http_rules import AMBIGUOUS
 
 MIB = 2**20
+HTTP2_BEGIN = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 KEPT_BYTES = 24 * MIB
 """More than this, kept after thousands of requests of up to a few kilobytes, would be a leak."""
 
@@ -190,12 +195,47 @@ def fuzz_http(engine: EchoEngine, rounds: int) -> int:
     return answered
 
 
+def http2_call() -> bytes:
+    """All that a client sends for one call, after what a connection begins with."""
+    client = H2Connection(H2Configuration(client_side=True))
+    client.initiate_connection()
+    client.clear_outbound_data_buffer()
+    client.send_headers(1, call_headers())
+    client.send_data(1, framed(pb.ModelInferRequest(model_name="m").SerializeToString()), end_stream=True)
+    client.ping(b"12345678")
+    client.increment_flow_control_window(1000)
+    return client.data_to_send()
+
+
+def fuzz_http2(engine: EchoEngine, rounds: int) -> int:
+    """Send broken HTTP/2, some of it cut short; return how many got an answer to their call all the same."""
+    drawn = random.Random(7)
+    host, port = engine.grpc.split(":")
+    call = http2_call()
+    answered = 0
+    for number in range(rounds):
+        broken = bytearray(call)
+        for _ in range(drawn.randrange(1, 6) if number else 0):
+            broken[drawn.randrange(len(broken))] = drawn.randrange(256)
+        broken = broken[: drawn.randrange(1, len(broken) + 1) if number else None]
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(HTTP2_BEGIN + broken)
+            connection.shutdown(socket.SHUT_WR)
+            found = b""
+            with contextlib.suppress(ConnectionResetError):
+                while piece := connection.recv(65536):
+                    found += piece
+        answered += HEAD in found
+    return answered
+
+
 def all_of_it(engine: EchoEngine, rest: httpx.Client, infer: Callable[[Any], Any], examples: int) -> None:
     assert fuzz_rest(rest, examples) >= {200, 400}
     assert fuzz_tensors(rest, infer, examples) > examples // 2
     codes = grpc.StatusCode
     assert fuzz_grpc(infer, examples) <= {codes.OK, codes.INVALID_ARGUMENT, codes.NOT_FOUND}
     assert fuzz_http(engine, examples) > examples // 4
+    assert 0 < fuzz_http2(engine, examples) < examples
 
 
 @pytest.mark.parametrize("examples", [300, pytest.param(3_000, marks=pytest.mark.slow)])

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from serving.doors.http import http_server
 from serving.doors.http_messages import Eventual, Reply, Request
 from serving.doors.http_rules import HttpLimits
-from serving.doors.server import HttpServer
+from serving.doors.server import Server
 from serving.engine.shared_bound import SharedBound
 
 LIMITS = HttpLimits(body_bytes=1000, header_bytes=2000, read_seconds=0.3, idle_seconds=0.3)
@@ -47,8 +48,8 @@ def refuse(status: int, message: str) -> Reply:
 @asynccontextmanager
 async def serving(
     echo: Echo, limits: HttpLimits = SLOW, bodies: SharedBound | None = None
-) -> AsyncIterator[tuple[HttpServer, int]]:
-    server = HttpServer(echo, refuse, limits, drain_seconds=5, bodies=bodies or SharedBound(2**30))
+) -> AsyncIterator[tuple[Server, int]]:
+    server = http_server(echo, refuse, limits, drain_seconds=5, bodies=bodies or SharedBound(2**30))
     port = await server.open("127.0.0.1", 0)
     yield server, port
     await server.close()

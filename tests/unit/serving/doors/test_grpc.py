@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2
 
-from serving.doors.grpc import GrpcDoor, GrpcServer
+from serving.doors.grpc_server import grpc_server
 from serving.doors.protocol import open_inference_pb2 as pb
 from serving.engine.catalog import write_entry
 from serving.engine.worker import Worker
@@ -59,7 +59,7 @@ class Client:
 @asynccontextmanager
 async def open_door(worker: Worker) -> AsyncIterator[Client]:
     await worker.start()
-    server = GrpcServer(GrpcDoor(worker, 100_000), drain_seconds=5)
+    server = grpc_server(worker, 100_000, drain_seconds=5, max_calls=100)
     port = await server.open("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield Client(channel)
@@ -260,7 +260,7 @@ def test_a_closing_server_finishes_what_is_in_flight(world: FakeWorld, worker: W
 
     async def work() -> None:
         await worker.start()
-        server = GrpcServer(GrpcDoor(worker, 100_000), drain_seconds=5)
+        server = grpc_server(worker, 100_000, drain_seconds=5, max_calls=100)
         port = await server.open("127.0.0.1", 0)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             client = Client(channel)

@@ -5,7 +5,7 @@ from typing import Any
 import grpc
 import pytest
 
-from serving.doors.grpc import GrpcDoor, GrpcServer
+from serving.doors.grpc_server import grpc_server
 from serving.doors.protocol import open_inference_pb2 as pb
 from serving.engine.worker import Worker
 from tests.unit.serving.doors.collector import Collector, attributes
@@ -25,7 +25,7 @@ def test_a_failed_call_says_its_version_and_gives_its_trace_back(traced: Worker,
 
     async def work() -> None:
         await traced.start()
-        server = GrpcServer(GrpcDoor(traced, 100_000), drain_seconds=5)
+        server = grpc_server(traced, 100_000, drain_seconds=5, max_calls=100)
         port = await server.open("127.0.0.1", 0)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             infer = channel.unary_unary(

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from registry.records.release import NonFinite, ServingPolicy
-from serving.doors import grpc as door
-from serving.doors.grpc import GrpcDoor, GrpcServer
+from serving.doors import grpc_stream
+from serving.doors.grpc_server import grpc_server
 from serving.doors.protocol import open_inference_pb2 as pb
 from serving.engine.worker import Worker
 from tests.unit.serving.doors.rest_client import VERSIONS
@@ -35,7 +35,7 @@ def answered(response: Any) -> float:
 async def open_stream(worker: Worker) -> AsyncIterator[Any]:
     await worker.start()
     await worker.repository.load("m")  # or, of the requests of a stream, only one might wait for that
-    server = GrpcServer(GrpcDoor(worker, 100_000), drain_seconds=5)
+    server = grpc_server(worker, 100_000, drain_seconds=5, max_calls=100)
     port = await server.open("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel.stream_stream(
@@ -82,7 +82,7 @@ def test_bytes_that_are_no_message_and_ids_that_are_none_are_refused(worker: Wor
 def test_a_stream_is_read_as_far_as_it_is_answered_and_left_when_its_client_goes(
     world: FakeWorld, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "_STREAM_WINDOW", 1)
+    monkeypatch.setattr(grpc_stream, "STREAM_WINDOW", 1)
     session = world.sessions[VERSIONS[0].artifact.sha256]
 
     async def work() -> None:

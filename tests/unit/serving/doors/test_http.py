@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from serving.doors.http import HttpConnection
 from serving.doors.http_rules import HttpLimits
 from tests.unit.serving.doors.http_echo import CLOSE, LIMITS, Echo, answers, connect, serving
 from tests.unit.serving.engine.doubles import run, until
@@ -200,6 +201,7 @@ def test_no_more_bodies_are_read_ahead_than_one_request_may_have() -> None:
             writer.write(b"GET /later HTTP/1.1\r\n\r\n" + 14 * upload)
             await until(lambda: bool(echo.seen))
             (connection,) = server._connections
+            assert isinstance(connection, HttpConnection)
             await until(lambda: connection._enough_queued())
             await asyncio.sleep(0.1)
             assert len(connection._queued) < 8, "the rest stays with the client"

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from serving.doors.rest import rest_server
-from serving.doors.server import HttpServer
+from serving.doors.server import Server
 from serving.engine.catalog import write_entry
 from serving.engine.worker import Worker
 from serving.settings import EngineSettings
@@ -40,7 +40,7 @@ def worker(world: FakeWorld, tmp_path: Path) -> Worker:
 
 
 @asynccontextmanager
-async def open_server(worker: Worker) -> AsyncIterator[tuple[HttpServer, int, httpx.AsyncClient]]:
+async def open_server(worker: Worker) -> AsyncIterator[tuple[Server, int, httpx.AsyncClient]]:
     await worker.start()
     server = rest_server(worker, 1_000_000, drain_seconds=10)
     port = await server.open("127.0.0.1", 0)

@@ -40,10 +40,10 @@ class Application:
         return [Reply(200, request.path.encode(), []) for request in requests]
 
 
-def ask(round_: Round, *paths: str, body: bytes = b"") -> list[Any]:
+def ask(round_: Round[Request, Reply], *paths: str, body: bytes = b"") -> list[Any]:
     clients = [Client() for _ in paths]
     for client, path in zip(clients, paths, strict=True):
-        round_.ask(client, Request("GET", path, [], body))  # type: ignore[arg-type]
+        round_.ask(client, Request("GET", path, [], body))
     return clients
 
 

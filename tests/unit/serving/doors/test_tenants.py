@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from registry.records.tenant import TENANT_HEADER
-from serving.doors.grpc import GrpcDoor, GrpcServer
+from serving.doors.grpc_server import grpc_server
 from serving.engine import loop_turns
 from serving.engine.catalog import write_entry
 from serving.engine.worker import Worker
@@ -37,7 +37,7 @@ def shared(worker: Worker, world: FakeWorld, tmp_path: Path) -> Iterator[Worker]
 @asynccontextmanager
 async def both_doors(worker: Worker) -> AsyncIterator[tuple[httpx.AsyncClient, test_grpc.Client]]:
     async with rest_client.open_door(worker) as client:
-        server = GrpcServer(GrpcDoor(worker, 100_000), drain_seconds=5)
+        server = grpc_server(worker, 100_000, drain_seconds=5, max_calls=100)
         port = await server.open("127.0.0.1", 0)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield client, test_grpc.Client(channel)

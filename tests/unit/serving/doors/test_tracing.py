@@ -6,7 +6,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from serving.doors.grpc import GrpcDoor, GrpcServer
+from serving.doors.grpc_server import grpc_server
 from serving.doors.protocol import open_inference_pb2 as pb
 from serving.engine import tracing
 from serving.engine.trace_context import read_parent
@@ -169,7 +169,7 @@ def test_the_grpc_door_reads_and_gives_back_the_context(traced: Worker, collecto
 
     async def work() -> None:
         await traced.start()
-        server = GrpcServer(GrpcDoor(traced, 2**20), 5)
+        server = grpc_server(traced, 2**20, drain_seconds=5, max_calls=100)
         port = await server.open("127.0.0.1", 0)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             infer = channel.unary_unary(
