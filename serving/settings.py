@@ -69,9 +69,7 @@ class EngineSettings(BaseSettings):
         ge=1,
         description="Memory for requests that wait or run, per worker; beyond it or a tenant's share they are refused.",
     )
-    max_reading_mib: int = Field(
-        default=2048, ge=1, description="Memory for requests that are being read, per worker."
-    )
+    max_reading_mib: int = Field(default=2048, ge=1, description="Memory for requests that are being read, per worker.")
     max_grpc_calls: int = Field(default=1024, ge=1, description="gRPC calls and streams at a time, per worker.")
     drain_seconds: float = Field(default=20.0, gt=0, description="How long a stopping worker finishes what it has.")
     run_seconds: float = Field(default=60.0, gt=0, description="A run that takes longer has its worker replaced.")
