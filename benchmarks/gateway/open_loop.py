@@ -13,20 +13,19 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import cast
 
-import grpc
 import httptools
 import numpy as np
 import psutil
 import uvloop
 from pydantic import Field
 
+from benchmarks.gateway.open_grpc import Answered, open_grpc
 from benchmarks.serving.figures import Target, Wire
 from benchmarks.serving.load_http import HOST, written
 from benchmarks.serving.load_process import LoadProcess
 from registry.records.base import Record
 
 _CONNECTIONS = 64
-_CHANNELS = 4
 _TICK_S = 0.001
 """The event loop's timers count whole milliseconds: a shorter sleep would be none, and this process would spin."""
 _WARM_S = 0.5
@@ -82,8 +81,8 @@ class _Connection(asyncio.Protocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, request: bytes, tally: _Tally, free: "deque[_Connection]", due: "deque[int]") -> None:
-        self._request, self._tally, self._free, self._due = request, tally, free, due
+    def __init__(self, request: bytes, answered: Answered, free: "deque[_Connection]", due: "deque[int]") -> None:
+        self._request, self._answered, self._free, self._due = request, answered, free, due
         self._parser = httptools.HttpResponseParser(self)
         self._asked_ns = 0
 
@@ -95,11 +94,11 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         if self._asked_ns:
-            self._tally.answered(self._asked_ns, "lost")
+            self._answered(self._asked_ns, "lost")
 
     def on_message_complete(self) -> None:
         asked, self._asked_ns = self._asked_ns, 0
-        self._tally.answered(asked, str(self._parser.get_status_code()))
+        self._answered(asked, str(self._parser.get_status_code()))
         if self._due:
             self.ask(self._due.popleft())
         else:
@@ -114,14 +113,14 @@ class _Connection(asyncio.Protocol):
         self._transport.abort()
 
 
-async def _open_http(target: Target, tally: _Tally) -> tuple[_Asks, Callable[[], None]]:
+async def _open_http(target: Target, answered: Answered) -> tuple[_Asks, Callable[[], None]]:
     """Return what sends a request that is due, and what ends all connections."""
     free: deque[_Connection] = deque()
     due: deque[int] = deque()
     loop, request = asyncio.get_running_loop(), written(target)
     for _ in range(_CONNECTIONS):
         _, protocol = await loop.create_connection(
-            lambda: _Connection(request, tally, free, due), HOST, target.ports[0]
+            lambda: _Connection(request, answered, free, due), HOST, target.ports[0]
         )
         free.append(protocol)
     everyone = tuple(free)
@@ -135,33 +134,6 @@ async def _open_http(target: Target, tally: _Tally) -> tuple[_Asks, Callable[[],
     def close() -> None:
         for one in everyone:
             one.close()
-
-    return ask, close
-
-
-async def _open_grpc(target: Target, tally: _Tally) -> tuple[_Asks, Callable[[], None]]:
-    options = (("grpc.use_local_subchannel_pool", 1),)
-    channels = [grpc.aio.insecure_channel(f"{HOST}:{target.ports[0]}", options=options) for _ in range(_CHANNELS)]
-    calls = [channel.unary_unary(target.path) for channel in channels]
-    body, metadata = target.body.read_bytes(), tuple(target.headers.items())
-    running: set[asyncio.Task[None]] = set()
-
-    async def call(due_ns: int) -> None:
-        try:
-            await calls[due_ns % _CHANNELS](body, metadata=metadata)
-        except grpc.aio.AioRpcError as error:
-            tally.answered(due_ns, error.code().name)
-        else:
-            tally.answered(due_ns, "200")
-
-    def ask(due_ns: int) -> None:
-        task = asyncio.ensure_future(call(due_ns))
-        running.add(task)
-        task.add_done_callback(running.discard)
-
-    def close() -> None:
-        for task in running:
-            task.cancel()
 
     return ask, close
 
@@ -194,8 +166,8 @@ async def hold(job: OpenJob) -> dict[str, OpenRound]:
     asks: dict[str, _Asks] = {}
     with contextlib.ExitStack() as ends:
         for target in job.targets:
-            open_ = _open_grpc if target.wire is Wire.GRPC else _open_http
-            asks[target.name], close = await open_(target, tallies[target.name])
+            open_ = open_grpc if target.wire is Wire.GRPC else _open_http
+            asks[target.name], close = await open_(target, tallies[target.name].answered)
             ends.callback(close)
         await _all_at_rate(job, asks, tallies, _WARM_S)  # for the first requests a gateway opens connections of its own
         for tally in tallies.values():
