@@ -7,6 +7,9 @@ from typing import Literal
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+LONGEST_SOCKET_PATH = 107
+"""In bytes; the system takes no longer one."""
+
 
 class EngineSettings(BaseSettings):
     """One engine process; every worker of it reads the same."""
@@ -81,6 +84,11 @@ class EngineSettings(BaseSettings):
     def state_folder(self) -> Path:
         """Where workers leave what the next one in their place must know: beside the captured requests."""
         return self.capture_folder.with_name("engine")
+
+    def rest_socket(self, worker: int) -> Path | None:
+        """Return the file at which a worker listens for REST too; None where its path is too long for a socket."""
+        path = self.state_folder.absolute() / "doors" / f"rest-{self.door_port}-{worker}"
+        return path if len(bytes(path)) <= LONGEST_SOCKET_PATH else None
 
 
 def bento_environment(home: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from benchmarks.gateway.bare import bare_envoy
 from benchmarks.ports import free_ports
+from benchmarks.serving import engine as serving_engine
 from benchmarks.serving import lineup
 from benchmarks.serving.check import answers
 from benchmarks.serving.figures import Target, Wire
@@ -41,18 +42,18 @@ class GatewaySite(NamedTuple):
     """The same as `json`, through an Envoy that only passes it on to the first worker."""
     engine: tuple[int, ...]
     """Processes of the engine."""
+    workers: tuple[Endpoint, ...]
     bare_gateway: tuple[int, ...]
 
     @contextlib.contextmanager
     def one_worker(self) -> Iterator[Target]:
         """Leave the gateway one worker for a while; yield the requests straight to that one's door."""
         folder = self.home / "gateway"
-        workers = tuple(Endpoint(host="127.0.0.1", port=port) for port in self.direct.ports)
-        files.set_workers(folder, workers[:1])
+        files.set_workers(folder, self.workers[:1])
         try:
             yield self.direct.model_copy(update={"ports": self.direct.ports[:1]})
         finally:
-            files.set_workers(folder, workers)
+            files.set_workers(folder, self.workers)
 
     def gateway(self) -> psutil.Process:
         """The process of the gateway that runs now."""
@@ -74,15 +75,16 @@ def open_site(stack: contextlib.ExitStack, folder: Path) -> GatewaySite:
     quiet, noisy = _key(1), _key(2)
     port, admin, bare_port = free_ports([(0,), (0,), (0,)])
     home = (folder / "home").absolute()
+    doors = zip(direct.ports, serving_engine.sockets(entrant.command), strict=True)
     plan = GatewayPlan(
         port=port,
         admin_port=admin,
-        workers=tuple(Endpoint(host="127.0.0.1", port=door) for door in direct.ports),
+        workers=tuple(Endpoint(host="127.0.0.1", port=port, socket=file) for port, file in doors),
         access_log=home / "logs" / "gateway-access.json",
     )
     _run(stack, plan, home, quiet, noisy)
     bare = direct.model_copy(update={"name": "bare", "server": "bare", "ports": (bare_port,)})
-    passing = bare_envoy(site.work("bare"), bare_port, direct.ports[0])
+    passing = bare_envoy(site.work("bare"), bare_port, plan.workers[0])
     alone = Server("the bare Envoy", passing, folder / "logs" / "bare.log")
     stack.callback(alone.stop)
     alone.wait(lambda: answers(bare))
@@ -106,6 +108,7 @@ def open_site(stack: contextlib.ExitStack, folder: Path) -> GatewaySite:
         _with(through.model_copy(update={"name": "noisy"}), noisy),
         bare,
         engine.pids(),
+        plan.workers,
         alone.pids(),
     )
 

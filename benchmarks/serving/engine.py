@@ -10,12 +10,15 @@ from registry.records.model import ArtifactFormat, ArtifactRef, PluginConfig, Se
 from registry.records.release import CatalogEntry, TrafficSplit
 from registry.store.artifacts_local import LocalArtifacts
 from serving.engine.catalog import write_entry
+from serving.settings import EngineSettings
 
 SPLIT = {1: 90.0, 2: 10.0}
 CAPTURE_RATE = 0.01
 SETTLED = f"capture {CAPTURE_RATE:.0%}, split 90/10 of two versions, metrics and lineage on"
 PORTS = (0, 1, 10, 11)
 """Distances of the doors of two workers from the first one's port."""
+
+_PREFIX = "BURNISH_ENGINE_"
 
 
 def engine(networks: Path, home: Path, workers: int, port: int, bento_port: int) -> Command:
@@ -53,13 +56,20 @@ def engine(networks: Path, home: Path, workers: int, port: int, bento_port: int)
         "BENTOML_DO_NOT_TRACK": "true",
         "BENTOML_HOME": str(home / "bento"),
         "PYTHONSAFEPATH": "1",
-        "BURNISH_ENGINE_CATALOG_FOLDER": str(home / "catalog"),
-        "BURNISH_ENGINE_ARTIFACTS_FOLDER": str(home / "artifacts"),
-        "BURNISH_ENGINE_CAPTURE_FOLDER": str(home / "capture"),
-        "BURNISH_ENGINE_CAPTURE_RATE": str(CAPTURE_RATE),
-        "BURNISH_ENGINE_DOOR_PORT": str(port),
-        "BURNISH_ENGINE_WORKERS": str(workers),
+        f"{_PREFIX}CATALOG_FOLDER": str(home / "catalog"),
+        f"{_PREFIX}ARTIFACTS_FOLDER": str(home / "artifacts"),
+        f"{_PREFIX}CAPTURE_FOLDER": str(home / "capture"),
+        f"{_PREFIX}CAPTURE_RATE": str(CAPTURE_RATE),
+        f"{_PREFIX}DOOR_PORT": str(port),
+        f"{_PREFIX}WORKERS": str(workers),
     }
     serve = (sys.executable, "-P", "-m", "bentoml", "serve", "serving.doors.bento:EngineService")
     doors = [port + 10 * worker + kind for worker in range(workers) for kind in (0, 1)]
     return Command((*serve, "--host", "127.0.0.1", "--port", str(bento_port)), variables, empty, (bento_port, *doors))
+
+
+def sockets(engine: Command) -> tuple[Path | None, ...]:
+    """Return the file at which each worker's REST door listens too."""
+    given = {name.removeprefix(_PREFIX).lower(): value for name, value in engine.variables.items() if _PREFIX in name}
+    settings = EngineSettings.model_validate(given)
+    return tuple(settings.rest_socket(worker) for worker in range(settings.workers))

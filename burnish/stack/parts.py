@@ -53,7 +53,11 @@ def gateway_plan(settings: StackSettings) -> GatewayPlan:
 
 def worker_doors(settings: StackSettings) -> tuple[Endpoint, ...]:
     """Return the REST door of each of the engine's workers, in their order."""
-    return tuple(Endpoint(host=LOOPBACK, port=port) for port in _door_ports(settings))
+    engine = environment.engine_settings(settings)
+    return tuple(
+        Endpoint(host=LOOPBACK, port=port, socket=engine.rest_socket(worker))
+        for worker, port in enumerate(_door_ports(settings))
+    )
 
 
 def gateway_folder(settings: StackSettings) -> Path:

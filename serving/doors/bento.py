@@ -56,15 +56,16 @@ class EngineService:
 
     @bentoml.on_startup
     async def open_doors(self) -> None:
-        """Read the catalog, then listen on this worker's own ports: REST, and gRPC on the next."""
+        """Read the catalog, then open this worker's own doors: REST on a port and a file, gRPC on the next port."""
         self._worker.guard.begin()
         self._watchdog.start()
         await self._worker.start()
         # A full collection would look at the libraries' objects each time, and stop all requests for tens of ms.
         gc.collect()
         gc.freeze()
-        port = SETTINGS.door_port + PORTS_PER_WORKER * self._worker.identity.index
-        await self._rest.open(SETTINGS.host, port)
+        index = self._worker.identity.index
+        port = SETTINGS.door_port + PORTS_PER_WORKER * index
+        await self._rest.open(SETTINGS.host, port, SETTINGS.rest_socket(index))
         await self._grpc.open(SETTINGS.host, port + 1)
 
     @bentoml.on_shutdown

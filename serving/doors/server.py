@@ -4,9 +4,11 @@ import asyncio
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 
 _SWEEP_SECONDS = 1.0
 _POLL_SECONDS = 0.01
+_BACKLOG = 2048
 
 
 class Connection(asyncio.Protocol, ABC):
@@ -33,26 +35,40 @@ class Server:
         self._make = connect
         self._drain_seconds = drain_seconds
         self._connections: set[Connection] = set()
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
+        self._file: Path | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
-    async def open(self, host: str, port: int) -> int:
+    async def open(self, host: str, port: int, file: Path | None = None) -> int:
         """Listen, and return the port: the one asked for, or with 0 a free one.
 
+        Args:
+            host: the port's address.
+            port: the port.
+            file: a socket beside it, which only this process's user may reach; whoever has the port has the file, so
+                one that was left there by a process that was killed is replaced.
+
         Raises:
-            OSError: the port is taken.
+            OSError: the port is taken, or there can be no socket at that path.
         """
-        listener = socket.create_server((host, port), backlog=2048)
-        self._server = await asyncio.get_running_loop().create_server(self._connect, sock=listener)
+        loop = asyncio.get_running_loop()
+        listener = socket.create_server((host, port), backlog=_BACKLOG)
+        self._servers.append(await loop.create_server(self._connect, sock=listener))
+        if file is not None:
+            self._file = file
+            self._servers.append(await loop.create_unix_server(self._connect, sock=_socket_at(file)))
         self._sweeper = asyncio.create_task(self._sweep())
         bound: int = listener.getsockname()[1]
         return bound
 
     async def close(self) -> None:
         """Take no more connections and return when what is in flight is answered, or the time for it is over."""
-        if self._server is None or self._sweeper is None:
+        if self._sweeper is None:
             return
-        self._server.close()
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
+        for server in self._servers:
+            server.close()
         for connection in list(self._connections):
             connection.close_when_answered()
         deadline = asyncio.get_running_loop().time() + self._drain_seconds
@@ -72,3 +88,15 @@ class Server:
             now = loop.time()
             for connection in list(self._connections):
                 connection.sweep(now)
+
+
+def _socket_at(file: Path) -> socket.socket:
+    """Return a socket that listens at a path, for this user alone."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.parent.chmod(0o700)  # before the socket is there: it has a mode of its own only a moment later
+    file.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(file))
+    file.chmod(0o600)
+    listener.listen(_BACKLOG)
+    return listener

@@ -1,6 +1,7 @@
 """One of two real workers is stopped in the orderly way, or killed, under load through a real Envoy."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -33,6 +34,7 @@ class Rig:
     url: str
     admin: str
     engine: EngineWorkers
+    access_log: Path
 
     def healthy(self) -> int:
         """How many workers Envoy holds for ready."""
@@ -42,6 +44,10 @@ class Rig:
             return 0
         return int(answer.text.rsplit(":", 1)[-1]) if ":" in answer.text else 0
 
+    def asked(self) -> set[str]:
+        """Where the gateway says that it has sent requests."""
+        return {json.loads(line)["worker"] for line in self.access_log.read_text().splitlines()}
+
     def listens(self) -> bool:
         """True if requests get through the gateway: it opens its port after it has seen the workers."""
         try:
@@ -50,19 +56,28 @@ class Rig:
             return False
 
 
+def door(workers: Workers, worker: int) -> Endpoint:
+    """A worker's REST door as the stack's own gateway is told of it: by its file."""
+    port = int(urlsplit(workers.doors[worker]).port or 0)
+    first = int(urlsplit(workers.doors[0]).port or 0)
+    file = workers.home / "engine" / "doors" / f"rest-{first}-{worker}"
+    return Endpoint(host="127.0.0.1", port=port, socket=file)
+
+
 @pytest.fixture(scope="module")
 def rig(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     workers.publish("steady", 1, 2)
     until(lambda: workers.generations("steady") == [1, 1], "the model is known")
     port, admin = free_ports(2)
-    doors = tuple(Endpoint(host="127.0.0.1", port=int(urlsplit(door).port or 0)) for door in workers.doors)
+    doors = tuple(door(workers, worker) for worker in (0, 1))
     home = tmp_path_factory.mktemp("gateway")
     plan = GatewayPlan(port=port, admin_port=admin, workers=doors, access_log=home / "access.json")
     folder = home / "files"
     files.render(plan, folder)
     with (home / "envoy.log").open("wb") as log:
         gateway = subprocess.Popen(files.command(folder), stderr=log)
-    rig = Rig(workers, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}", EngineWorkers(folder, doors))
+    restarter = EngineWorkers(folder, doors)
+    rig = Rig(workers, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}", restarter, plan.access_log)
     try:
         wait_for(lambda: rig.healthy() == 2 and rig.listens(), "both workers to be ready behind the gateway", 60)
         yield rig
@@ -89,6 +104,8 @@ def test_workers_that_are_restarted_in_the_orderly_way_lose_no_request(rig: Rig,
     account = asyncio.run(restart(rig, times))
     account.check()
     assert set(account.by_version) == {2}
+    by_file = {str(door(rig.workers, worker).socket) for worker in (0, 1)}
+    wait_for(lambda: rig.asked() >= by_file, "the gateway to log that it has asked both by their files")
 
 
 async def kill(rig: Rig, worker: int) -> Account:

@@ -92,9 +92,20 @@ def test_the_engine_may_drain_before_it_is_killed_and_the_gateway_has_the_engine
 
 def test_the_gateway_has_one_endpoint_a_worker_and_each_is_asked_for_readiness(settings: StackSettings) -> None:
     doors = [9100, 9110, 9120]
-    assert [worker.port for worker in gateway_plan(settings).workers] == doors
+    workers = gateway_plan(settings).workers
+    assert [worker.port for worker in workers] == doors
+    assert [worker.socket for worker in workers] == [
+        settings.home / "engine" / "doors" / f"rest-9100-{worker}" for worker in range(3)
+    ]
     urls = [probe.url for probe in parts(settings)["engine"].probes]
     assert urls == [f"http://127.0.0.1:{port}/v2/health/ready" for port in doors]
+
+
+def test_where_the_homes_path_is_too_long_for_sockets_the_gateway_comes_by_the_ports(settings: StackSettings) -> None:
+    far = settings.model_copy(update={"home": settings.home / ("far" * 30)})
+    assert [(worker.port, worker.socket) for worker in gateway_plan(far).workers] == [
+        (port, None) for port in (9100, 9110, 9120)
+    ]
 
 
 def test_databases_beyond_one_laptop_reach_the_servers(settings: StackSettings) -> None:

@@ -78,6 +78,17 @@ def test_only_the_endpoints_files_name_workers_and_grpc_is_the_next_port() -> No
     assert '"port_value": 8101' in naming["eds-engine-grpc.json"]
 
 
+def test_a_worker_that_has_a_file_gets_rest_by_it_and_grpc_by_its_port() -> None:
+    near = Endpoint(host="127.0.0.1", port=8100, socket=Path("/home/engine/doors/rest-8100-0"))
+    found = files(PLAN.model_copy(update={"workers": (near,)}))
+    (rest,), (rpc,) = (
+        found[f"eds-engine-{kind}.json"]["resources"][0]["endpoints"][0]["lb_endpoints"] for kind in ("rest", "grpc")
+    )
+    assert rest["endpoint"]["address"] == {"pipe": {"path": "/home/engine/doors/rest-8100-0"}}
+    assert rpc["endpoint"]["address"] == {"socket_address": {"address": "127.0.0.1", "port_value": 8101}}
+    assert rest["metadata"] == rpc["metadata"] == {"filter_metadata": {"envoy.lb": {"hash_key": "127.0.0.1:8100"}}}
+
+
 def test_a_worker_that_is_out_is_in_no_endpoints_file() -> None:
     two = PLAN.model_copy(update={"workers": (*PLAN.workers, Endpoint(host="10.0.0.1", port=8110))})
     found = configuration(two, GatewayState(plan=two, out=PLAN.workers), Path("/gateway"))
@@ -111,6 +122,10 @@ def test_what_is_not_the_protocol_is_answered_by_the_gateway() -> None:
     [
         ({"workers": ()}, "workers"),
         ({"workers": (*PLAN.workers, *PLAN.workers)}, "each worker may be named once, got 10.0.0.1:8100"),
+        (
+            {"workers": [{"host": "::1", "port": port, "socket": "/a"} for port in (1, 3)]},
+            "each worker's socket may be named once, got /a",
+        ),
         ({"host": "10.0.0.1", "port": 8101}, "each address may be named once, got 10.0.0.1:8101"),
         ({"host": "127.0.0.1", "port": 8002}, "each address may be named once, got 127.0.0.1:8002"),
         ({"host": "localhost"}, "does not appear to be an IPv4 or IPv6 address"),
@@ -128,6 +143,12 @@ def test_what_is_not_the_protocol_is_answered_by_the_gateway() -> None:
 def test_a_plan_that_cannot_be_is_refused(change: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         GatewayPlan.model_validate(PLAN.model_dump() | change)
+
+
+@pytest.mark.parametrize("path", ["rest", f"/{'x' * 107}"])
+def test_a_socket_is_where_there_can_be_one(path: str) -> None:
+    with pytest.raises(ValidationError, match="a socket's path is absolute and has at most 107 bytes"):
+        Endpoint(host="127.0.0.1", port=8100, socket=Path(path))
 
 
 def test_ports_must_exist_for_both_doors() -> None:
