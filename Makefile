@@ -8,16 +8,18 @@ STAMP := $(VENV)/.installed
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/pip install --quiet --no-deps 'torchprofile==0.0.4' # for FastNAS; it asks for torchvision, which it does not need
 	$(BIN)/pip install --quiet --no-deps 'tritonclient==2.73.0' # for tests; it asks for an older protobuf, which it does not need
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true # on all cores, as pip does not; some files are for other Pythons
 	touch $@
 
 demo: $(STAMP)
 	$(BIN)/burnish demo --home build/demo
 
+# In the order of the folders, which leaves the files that end soon, the unit tests, for the end: no process waits long.
 test: lint
-	$(BIN)/pytest tests -n 2 --dist loadfile
+	$(BIN)/pytest tests -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP)
 	$(BIN)/pytest tests --slow

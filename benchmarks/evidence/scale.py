@@ -41,12 +41,12 @@ WHOLE = Scale(
     all_candidates=True,
 )
 SHORT = Scale(
-    simulations=150,
+    simulations=60,
     sizes=(320, 1000),
     slice_simulations=10,
     planted=10,
-    epochs=4,
-    a_a_runs=4,
+    epochs=2,
+    a_a_runs=3,
     a_a_seconds=0.5,
     a_a_allowed=1,
     fronts=2,

@@ -14,7 +14,12 @@ from burnish.replies import Optimization
 from tests.e2e.stack import StackUnderTest, new_stack
 
 MODEL = "digits"
-QUICK = {"passes": ["export_onnx", "quantize_static_int8"], "runtimes": ["torch_export", "onnxruntime"]}
+PARTS = {"prefect", "mlflow", "control", "runner", "engine", "gateway"}
+QUICK = {
+    "passes": ["export_onnx", "quantize_static_int8"],
+    "runtimes": ["torch_export", "onnxruntime"],
+    "budget_minutes": 0.5,  # a search to the end of its proposals takes three times that
+}
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +27,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackUnderTest]:
     started = new_stack(tmp_path_factory.mktemp("stack") / "home", BURNISH_CAPTURE_RATE="1.0")
     up = started.run("up")
     assert up.code == 0, up.err
+    assert all(f"  {name}" in up.out for name in PARTS)
     try:
         yield started
     finally:
@@ -31,7 +37,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackUnderTest]:
 
 @pytest.fixture(scope="session")
 def client(stack: StackUnderTest) -> Iterator[Client]:
-    with Client(stack.url("BURNISH_CONTROL_PORT"), stack.url("BURNISH_GATEWAY_PORT")) as found:
+    with Client(stack.url("control_port"), stack.url("gateway_port")) as found:
         yield found
 
 

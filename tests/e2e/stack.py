@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 
+from flows.settings import STACK_FILE, StackSettings
 from tests.integration.processes import free_pair, free_ports
 
 BURNISH = Path(sys.executable).with_name("burnish")
@@ -32,10 +33,11 @@ class Ended:
 
 @dataclass(frozen=True)
 class StackUnderTest:
-    """The environment that every command of one stack gets."""
+    """The environment that every command of one stack gets, and the ports that stand in its home folder."""
 
     home: Path
     environment: dict[str, str]
+    ports: dict[str, int]
 
     def run(self, *arguments: str, cwd: Path | None = None, timeout_s: float = COMMAND_TIMEOUT_S) -> Ended:
         """Run one ``burnish`` command to its end."""
@@ -52,27 +54,35 @@ class StackUnderTest:
 
     def part(self, name: str) -> dict[str, Any]:
         """One part as ``burnish status --json`` shows it."""
-        parts: list[dict[str, Any]] = self.run("status", "--json").json["parts"]
-        return next(part for part in parts if part["name"] == name)
+        return self.parts()[name]
+
+    def parts(self) -> dict[str, dict[str, Any]]:
+        """Every part by its name."""
+        return {part["name"]: part for part in self.run("status", "--json").json["parts"]}
 
     def processes(self) -> set[int]:
         """The ids of all its processes."""
         marker = f"BURNISH_HOME={self.home}".encode()
         return {pid for pid in psutil.pids() if marker in _environment_of(pid)}
 
-    def url(self, variable: str, path: str = "") -> str:
-        """The address behind a port variable."""
-        return f"http://127.0.0.1:{self.environment[variable]}{path}"
+    def url(self, port: str, path: str = "") -> str:
+        """The address behind a port, by the name of its setting."""
+        return f"http://127.0.0.1:{self.ports[port]}{path}"
 
 
 def new_stack(home: Path, **settings: str) -> StackUnderTest:
-    """Choose free ports for a stack; nothing is started yet."""
-    names = ("GATEWAY", "GATEWAY_ADMIN", "CONTROL", "BENTO", "PREFECT", "MLFLOW")
-    ports = {f"BURNISH_{name}_PORT": str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
-    environment = (
-        dict(os.environ) | ports | {"BURNISH_DOOR_PORT": str(free_pair()), "BURNISH_HOME": str(home)} | settings
-    )
-    return StackUnderTest(home, environment)
+    """Choose free ports for a stack and write them into its home folder; nothing is started yet.
+
+    Commands run in a folder that holds a package of the same name as one of Burnish's own.
+    """
+    names = [name for name in StackSettings.model_fields if name.endswith("_port") and name != "door_port"]
+    ports = dict(zip(names, free_ports(len(names)), strict=True)) | {"door_port": free_pair()}
+    home.mkdir()
+    (home / STACK_FILE).write_text(json.dumps(ports))
+    foreign = home.parent / "tasks"
+    foreign.mkdir()
+    (foreign / "__init__.py").write_text("raise ImportError('this is not the tasks package of Burnish')")
+    return StackUnderTest(home, dict(os.environ) | {"BURNISH_HOME": str(home)} | settings, ports)
 
 
 def _environment_of(pid: int) -> bytes:

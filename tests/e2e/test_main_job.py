@@ -1,10 +1,13 @@
 """Push, optimize, release, refuse, promote, roll back, watch, retrain: a model's life on a real stack, in its order."""
 
+import os
 import pickle
 import re
+import signal
 import time
 from pathlib import Path
 
+import httpx
 import mlflow
 import numpy as np
 import psutil
@@ -14,16 +17,54 @@ from burnish.client import Client
 from burnish.examples.digits import Split, train_digits
 from burnish.export import export_module
 from burnish.replies import Optimization
-from tests.e2e.conftest import MODEL, Pusher
+from burnish.stack.processes import leftovers
+from tests.e2e.conftest import MODEL, PARTS, Pusher
 from tests.e2e.stack import StackUnderTest
 from tests.integration.processes import wait_for
 
 
-def test_every_part_is_healthy(stack: StackUnderTest) -> None:
+def test_every_part_is_healthy_and_the_way_through_the_gateway_is_open(stack: StackUnderTest) -> None:
     status = stack.run("status", "--json")
-    assert status.code == 0
-    parts = {part["name"]: part["healthy"] for part in status.json["parts"]}
-    assert parts == dict.fromkeys(("prefect", "mlflow", "control", "runner", "engine", "gateway"), True)
+    assert (status.code, status.json["healthy"]) == (0, True)
+    assert {part["name"]: part["healthy"] for part in status.json["parts"]} == dict.fromkeys(PARTS, True)
+    with httpx.Client(trust_env=False, timeout=20) as asked:
+        assert asked.get(stack.url("gateway_port", "/v2/health/ready")).status_code == 200
+        assert asked.get(stack.url("gateway_port", "/v2/models/none")).status_code == 404
+
+
+def test_the_stacks_memory_is_in_its_home_and_every_part_has_a_log(stack: StackUnderTest) -> None:
+    logs = {path.name for path in (stack.home / "logs").iterdir()}
+    assert {f"{name}.log" for name in PARTS} <= logs
+    assert (stack.home / "prefect" / "prefect.db").exists()
+    assert (stack.home / "mlflow" / "mlflow.db").exists()
+    assert not list((stack.home.parent / "tasks").rglob("*.pyc"))
+    assert {path.name for path in stack.home.parent.iterdir()} == {"home", "tasks"}
+
+
+def test_nothing_listens_beyond_loopback(stack: StackUnderTest) -> None:
+    sockets = [
+        connection
+        for process in leftovers(stack.home)
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert sockets
+    assert {connection.laddr.ip for connection in sockets} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def test_killed_parts_come_back(stack: StackUnderTest) -> None:
+    killed, before = ("engine", "gateway", "control"), stack.parts()
+    for name in killed:
+        os.kill(before[name]["pid"], signal.SIGKILL)
+
+    def back() -> bool:
+        now = stack.parts()
+        fresh = all(now[name]["pid"] != before[name]["pid"] for name in killed)
+        return fresh and all(part["healthy"] for part in now.values())
+
+    wait_for(back, "the killed parts to be healthy again", 120)
+    restarts = {name: part["restarts"] for name, part in stack.parts().items()}
+    assert restarts == {name: int(name in killed) for name in PARTS}
 
 
 def test_the_first_version_is_live_and_passed_its_gate(client: Client, first_version: Optimization) -> None:
@@ -37,7 +78,7 @@ def test_the_first_version_is_live_and_passed_its_gate(client: Client, first_ver
 def test_the_endpoint_answers_what_the_registered_artifact_computes(
     stack: StackUnderTest, client: Client, split: Split, first_version: Optimization
 ) -> None:
-    mlflow.set_tracking_uri(stack.url("BURNISH_MLFLOW_PORT"))
+    mlflow.set_tracking_uri(stack.url("mlflow_port"))
     registered = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
     for start in range(0, 40, 4):
         images = split.evaluation_x[start : start + 4]
@@ -121,7 +162,7 @@ def test_a_hostile_file_ends_with_exit_code_2_and_leaves_no_row(
 
 
 def _champion_alias(stack: StackUnderTest) -> int | None:
-    mlflow.set_tracking_uri(stack.url("BURNISH_MLFLOW_PORT"))
+    mlflow.set_tracking_uri(stack.url("mlflow_port"))
     try:
         return int(mlflow.MlflowClient().get_model_version_by_alias(MODEL, "champion").version)
     except mlflow.exceptions.MlflowException:
@@ -226,9 +267,14 @@ def test_a_flow_killed_between_register_and_release_leaves_a_consistent_stack(
     assert client.predict(MODEL, {"image": split.evaluation_x[:1]}).version == live
 
 
-def test_down_leaves_no_process(stack: StackUnderTest) -> None:
+def test_down_leaves_no_process_and_says_the_same_again(stack: StackUnderTest) -> None:
+    supervised = leftovers(stack.home)
+    assert len(supervised) > len(PARTS)
+    everything = {process for member in supervised for process in [member, *member.children(recursive=True)]}
     assert stack.run("down").code == 0
+    assert not [process for process in everything if process.is_running()]
     assert stack.processes() == set()
+    assert "no stack was running" in stack.run("down").out
     assert stack.run("status", "--json").code == 3
 
 

@@ -27,7 +27,7 @@ def client_of(stack: StackUnderTest, tenant: str) -> Client:
     made = stack.run("key", "add", "--tenant", tenant, "--scope", "deploy", "--scope", "predict")
     assert made.code == 0, made.err
     key = made.out.strip()
-    return Client(stack.url("BURNISH_CONTROL_PORT"), stack.url("BURNISH_GATEWAY_PORT"), api_key=key)
+    return Client(stack.url("control_port"), stack.url("gateway_port"), api_key=key)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_a_tenants_model_goes_the_whole_way_and_no_other_tenant_sees_it(
     assert first.released, first
     answered = acme.predict(MODEL, {"image": split.evaluation_x[:3]})
     assert (answered.model, answered.version) == (MODEL, first.version)
-    mlflow.set_tracking_uri(stack.url("BURNISH_MLFLOW_PORT"))
+    mlflow.set_tracking_uri(stack.url("mlflow_port"))
     assert mlflow.MlflowClient().get_model_version_by_alias(f"acme.{MODEL}", "champion").version == "1"
 
     assert refusal(globex, split, MODEL).replace(MODEL, "nobody") == refusal(globex, split, "nobody")

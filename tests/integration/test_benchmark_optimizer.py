@@ -54,7 +54,7 @@ def prepared(files: Path) -> Prepared:
 
 def test_one_net_from_training_to_its_figures(prepared: Prepared, files: Path, tmp_path: Path) -> None:
     shutil.copytree(files, tmp_path / "optimizer" / NET / "net")
-    arguments = ["--nets", NET, "--budget", "0.3", "--seconds", "1", "--out", str(tmp_path)]
+    arguments = ["--nets", NET, "--budget", "0.2", "--seconds", "1", "--out", str(tmp_path)]
     done = CliRunner().invoke(optimizer.main, arguments)
     assert done.exit_code == 1, done.output  # four of five nets are missing
     figures = NetFigures.model_validate_json((tmp_path / "optimizer" / NET / "figures.json").read_text())

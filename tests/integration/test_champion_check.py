@@ -40,7 +40,9 @@ def champion(split: Split, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return answers(train_digits(epochs=8), split, tmp_path_factory.mktemp("champion") / "source")
 
 
-@pytest.mark.parametrize("corrupted", [0.05, 0.1, 0.2, 0.35, 0.5])
+@pytest.mark.parametrize(
+    "corrupted", [0.05, 0.5, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.1, 0.2, 0.35))]
+)
 def test_a_network_trained_on_wrong_labels_is_refused(
     corrupted: float, champion: dict[str, Array], split: Split, tmp_path: Path
 ) -> None:

@@ -65,9 +65,7 @@ def files(tmp_path: Path) -> list[str]:
     """The arguments of a good small run but for --out."""
     model, evaluation = two_layers(tmp_path / "model.onnx"), samples(tmp_path / "evaluation.npz", 1)
     calibration, config = samples(tmp_path / "calibration.npz", 2, 200), tmp_path / "config.yaml"
-    config.write_text(
-        "passes: [quantize_static_int8, quantize_dynamic_int8]\nruntimes: [onnxruntime]\nbatch_sizes: [1]\n"
-    )
+    config.write_text(SMALL)
     return [str(model), "--eval", str(evaluation), "--calibration", str(calibration), "--config", str(config)]
 
 
@@ -110,7 +108,7 @@ def check_unseen(name: str, tmp_path: Path, config: str) -> OptimizationResult:
 
 @pytest.mark.parametrize("name", ["tabular", "recurrent"])
 def test_an_unseen_model_gets_a_valid_winner(name: str, tmp_path: Path) -> None:
-    result = check_unseen(name, tmp_path, QUICK + "budget_minutes: 0.75\n")
+    result = check_unseen(name, tmp_path, QUICK + "budget_minutes: 0.4\n")
     unfinished = [one for one in result.candidates if one.status in (CandidateStatus.PENDING, CandidateStatus.BUILT)]
     assert unfinished == []
     assert all(one.reason for one in result.candidates if one.candidate.id != result.winner)

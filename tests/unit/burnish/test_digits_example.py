@@ -1,11 +1,11 @@
-"""The digits example: its split, its network, and the window that retraining learns from."""
+"""The digits example: its split and its network."""
 
 import numpy as np
 import pytest
 import torch
 
 from burnish.examples import digits
-from burnish.examples.digits import Split, load_digits_split, predict_digits, train, train_digits
+from burnish.examples.digits import Split, load_digits_split, predict_digits, train_digits
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +56,3 @@ def test_corrupted_labels_cost_accuracy(split: Split, trained: digits.DigitsNet)
 def test_a_corrupted_share_outside_0_to_1_is_refused() -> None:
     with pytest.raises(ValueError, match="share between 0 and 1"):
         train_digits(0, corrupted_labels=1.5)
-
-
-def test_retraining_learns_from_the_window(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digits, "EPOCHS", 6)
-    inverted = 1 - split.evaluation_x
-    window, unseen = slice(0, 449), slice(449, None)
-    without = train({"image": inverted[:0]}, split.evaluation_y[:0], seed=0)
-    with_window = train({"image": inverted[window]}, split.evaluation_y[window], seed=0)
-    accuracy_without, accuracy_with = (
-        (predict_digits(net, inverted[unseen]) == split.evaluation_y[unseen]).mean() for net in (without, with_window)
-    )
-    assert accuracy_without < 0.6
-    assert accuracy_with > 0.8
-    assert (predict_digits(with_window, split.evaluation_x[unseen]) == split.evaluation_y[unseen]).mean() > 0.9

@@ -169,7 +169,7 @@ def test_worse_by_more_than_the_margin(samples: int, losses: int, wins: int, ver
     assert inferiority(*pairs(samples, losses, wins), margin=0.01, alpha=0.05).verdict is verdict
 
 
-@pytest.mark.parametrize("win_rate", [0.0, 0.02])
+@pytest.mark.parametrize("win_rate", [0.0, pytest.param(0.02, marks=pytest.mark.slow)])
 def test_a_candidate_worse_by_just_the_margin_is_hardly_ever_called_worse(win_rate: float) -> None:
     drawn = np.random.default_rng(7).multinomial(120, [win_rate + 0.05, win_rate, 0.95 - 2 * win_rate], size=400)
     p_values = {(int(b), int(c)): worse_p_value(int(b), int(c), 120, 0.05) for b, c, _ in drawn}
@@ -182,7 +182,7 @@ def test_without_losses_nothing_is_worse() -> None:
     assert worse_p_value(0, 5, 100, 0.01) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("discordance", [0.01, 0.04])
+@pytest.mark.parametrize("discordance", [0.01, pytest.param(0.04, marks=pytest.mark.slow)])
 def test_the_power_is_the_share_of_good_candidates_that_pass(discordance: float) -> None:
     samples = samples_for_power(discordance, 0.01, 0.05, wanted=0.8)
     stated = power(discordance, samples, 0.01, 0.05)
