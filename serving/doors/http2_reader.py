@@ -14,6 +14,10 @@ from serving.doors.http_messages import Headers
 LARGEST_FRAME = 64 * 1024
 _PARTS = 32
 """Frames that headers may come in; a few hold all that they may be."""
+_KNOWN = 64
+"""Blocks of headers that are remembered of a connection."""
+_REFERENCE, _LONG_REFERENCE = 0x80, 0xFF
+"""The first byte of what refers to the table, and of what takes more bytes for that (RFC 7541, 6.1 and 5.1)."""
 
 
 class Frame(NamedTuple):
@@ -39,6 +43,7 @@ class FrameReader:
         self._begun: Frame | None = None
         """Headers that are not whole."""
         self._parts = 0
+        self._known: dict[bytes, Headers] = {}
 
     def read(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames that are whole with this.
@@ -49,7 +54,7 @@ class FrameReader:
         if self._left:
             data = self._left + data
         at, size = self._greet(data), len(data)
-        while size - at >= HEAD_BYTES:
+        while self._greeted and size - at >= HEAD_BYTES:
             length, kind, flags, number = read_head(data, at)
             if length > LARGEST_FRAME:
                 raise Broken(Fault.FRAME_SIZE_ERROR)
@@ -94,8 +99,22 @@ class FrameReader:
             self._begun = whole
             return None
         self._begun = None
+        return whole._replace(headers=self._decoded(whole.payload))
+
+    def _decoded(self, block: bytes) -> Headers:
+        """Decode headers; those of a client that asks for the same again and again are known.
+
+        They are all references then, of one byte each, to a table that only other blocks can change.
+        """
+        known = self._known.get(block)
+        if known is not None:
+            return known
         try:
-            headers = cast("Headers", self._decoder.decode(whole.payload, raw=True))
+            headers = cast("Headers", self._decoder.decode(block, raw=True))
         except HPACKError as error:
             raise Broken(Fault.COMPRESSION_ERROR) from error
-        return whole._replace(headers=headers)
+        if len(self._known) == _KNOWN or not block or min(block) < _REFERENCE or max(block) == _LONG_REFERENCE:
+            self._known.clear()
+        else:
+            self._known[block] = headers
+        return headers
