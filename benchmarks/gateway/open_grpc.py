@@ -111,7 +111,7 @@ async def open_grpc(target: Target, answered: Answered) -> tuple[Callable[[int],
         everyone.append(protocol)
 
     def ask(due_ns: int) -> None:
-        for _ in everyone:
+        for _ in range(_CONNECTIONS):
             everyone.rotate()
             if everyone[0].free:
                 everyone[0].ask(due_ns)
