@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint unit bench-optimizer bench-evidence bench-control bench-density bench-serving bench-gateway protocol docs lock clean
+.PHONY: demo test suite test-slow lint unit bench-optimizer bench-evidence bench-control bench-density bench-serving bench-gateway protocol docs lock clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,8 +17,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/burnish demo --home build/demo
 
+test: lint suite
+
 # In the order of the folders, which leaves the files that end soon, the unit tests, for the end: no process waits long.
-test: lint
+suite: $(STAMP)
 	$(BIN)/pytest tests -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP)
