@@ -7,6 +7,10 @@ from typing import Literal
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+REST = "rest"
+GRPC = "grpc"
+"""The doors of a worker; their socket files are named so."""
+
 LONGEST_SOCKET_PATH = 107
 """In bytes; the system takes no longer one."""
 
@@ -85,10 +89,10 @@ class EngineSettings(BaseSettings):
         """Where workers leave what the next one in their place must know: beside the captured requests."""
         return self.capture_folder.with_name("engine")
 
-    def rest_socket(self, worker: int) -> Path | None:
-        """Return the file at which a worker listens for REST too; None where its path is too long for a socket."""
-        path = self.state_folder.absolute() / "doors" / f"rest-{self.door_port}-{worker}"
-        return path if len(bytes(path)) <= LONGEST_SOCKET_PATH else None
+    def sockets_folder(self, worker: int) -> Path | None:
+        """Return where a worker's doors listen at files too; None where their paths are too long for sockets."""
+        folder = self.state_folder.absolute() / "doors" / f"{self.door_port}-{worker}"
+        return folder if len(bytes(folder / GRPC)) <= LONGEST_SOCKET_PATH else None
 
 
 def bento_environment(home: Path) -> dict[str, str]:

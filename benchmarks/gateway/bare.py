@@ -9,6 +9,7 @@ from benchmarks.serving.servers import Command
 from serving.gateway.clusters import door_address
 from serving.gateway.plan import Endpoint
 from serving.gateway.typed import Json, address, extension, message
+from serving.settings import REST
 
 _CLUSTER = "worker"
 _HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -41,7 +42,7 @@ def _cluster(worker: Endpoint) -> Json:
         "name": _CLUSTER,
         "load_assignment": {
             "cluster_name": _CLUSTER,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": door_address(worker)}}]}],
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": door_address(worker, REST)}}]}],
         },
         "typed_extension_protocol_options": {_HTTP: http_1},
     }

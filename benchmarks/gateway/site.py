@@ -75,11 +75,11 @@ def open_site(stack: contextlib.ExitStack, folder: Path) -> GatewaySite:
     quiet, noisy = _key(1), _key(2)
     port, admin, bare_port = free_ports([(0,), (0,), (0,)])
     home = (folder / "home").absolute()
-    doors = zip(direct.ports, serving_engine.sockets(entrant.command), strict=True)
+    doors = zip(direct.ports, serving_engine.socket_folders(entrant.command), strict=True)
     plan = GatewayPlan(
         port=port,
         admin_port=admin,
-        workers=tuple(Endpoint(host="127.0.0.1", port=port, socket=file) for port, file in doors),
+        workers=tuple(Endpoint(host="127.0.0.1", port=port, sockets=folder) for port, folder in doors),
         access_log=home / "logs" / "gateway-access.json",
     )
     _run(stack, plan, home, quiet, noisy)

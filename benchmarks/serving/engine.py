@@ -68,8 +68,8 @@ def engine(networks: Path, home: Path, workers: int, port: int, bento_port: int)
     return Command((*serve, "--host", "127.0.0.1", "--port", str(bento_port)), variables, empty, (bento_port, *doors))
 
 
-def sockets(engine: Command) -> tuple[Path | None, ...]:
-    """Return the file at which each worker's REST door listens too."""
+def socket_folders(engine: Command) -> tuple[Path | None, ...]:
+    """Return the folder of each worker's socket files."""
     given = {name.removeprefix(_PREFIX).lower(): value for name, value in engine.variables.items() if _PREFIX in name}
     settings = EngineSettings.model_validate(given)
-    return tuple(settings.rest_socket(worker) for worker in range(settings.workers))
+    return tuple(settings.sockets_folder(worker) for worker in range(settings.workers))

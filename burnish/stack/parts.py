@@ -55,7 +55,7 @@ def worker_doors(settings: StackSettings) -> tuple[Endpoint, ...]:
     """Return the REST door of each of the engine's workers, in their order."""
     engine = environment.engine_settings(settings)
     return tuple(
-        Endpoint(host=LOOPBACK, port=port, socket=engine.rest_socket(worker))
+        Endpoint(host=LOOPBACK, port=port, sockets=engine.sockets_folder(worker))
         for worker, port in enumerate(_door_ports(settings))
     )
 

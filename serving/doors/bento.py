@@ -27,7 +27,7 @@ from serving.engine.urgency import Urgency
 from serving.engine.watchdog import Watchdog
 from serving.engine.worker import Worker
 from serving.logs import write_logs
-from serving.settings import EngineSettings
+from serving.settings import GRPC, REST, EngineSettings
 
 PORTS_PER_WORKER = 10
 ENDING_SPARE_SECONDS = 5.0
@@ -56,7 +56,7 @@ class EngineService:
 
     @bentoml.on_startup
     async def open_doors(self) -> None:
-        """Read the catalog, then open this worker's own doors: REST on a port and a file, gRPC on the next port."""
+        """Read the catalog, then open this worker's own doors: REST on a port, gRPC on the next, each at a file too."""
         self._worker.guard.begin()
         self._watchdog.start()
         await self._worker.start()
@@ -65,8 +65,9 @@ class EngineService:
         gc.freeze()
         index = self._worker.identity.index
         port = SETTINGS.door_port + PORTS_PER_WORKER * index
-        await self._rest.open(SETTINGS.host, port, SETTINGS.rest_socket(index))
-        await self._grpc.open(SETTINGS.host, port + 1)
+        files = SETTINGS.sockets_folder(index)
+        await self._rest.open(SETTINGS.host, port, files and files / REST)
+        await self._grpc.open(SETTINGS.host, port + 1, files and files / GRPC)
 
     @bentoml.on_shutdown
     async def close_doors(self) -> None:

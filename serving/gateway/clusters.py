@@ -5,9 +5,7 @@ from pathlib import Path
 
 from serving.gateway.plan import Endpoint, GatewayPlan
 from serving.gateway.typed import Json, address, discovery, message, seconds, watched
-
-REST = "rest"
-GRPC = "grpc"
+from serving.settings import GRPC, REST
 
 # Above what can be in flight on one host: a killed worker must not exhaust the budget of retries.
 _CONCURRENT_RETRIES = 10_000
@@ -57,14 +55,16 @@ def _assignment(cluster: str, doors: list[Json]) -> Json:
 
 def _door(worker: Endpoint, protocol: str) -> Json:
     """One door of a worker; both hash as the worker does, so that a model is loaded by one for either protocol."""
-    door = worker.grpc if protocol == GRPC else worker
     hashed = {"envoy.lb": {"hash_key": f"{worker.host}:{worker.port}"}}
-    return {"endpoint": {"address": door_address(door)}, "metadata": {"filter_metadata": hashed}}
+    return {"endpoint": {"address": door_address(worker, protocol)}, "metadata": {"filter_metadata": hashed}}
 
 
-def door_address(door: Endpoint) -> Json:
+def door_address(worker: Endpoint, protocol: str) -> Json:
     """Return how Envoy reaches a door: by its file where it has one, for that spares both sides the work of TCP."""
-    return {"pipe": {"path": str(door.socket)}} if door.socket else address(door.host, door.port)
+    if worker.sockets is not None:
+        return {"pipe": {"path": str(worker.sockets / protocol)}}
+    door = worker.grpc if protocol == GRPC else worker
+    return address(door.host, door.port)
 
 
 def _cluster(plan: GatewayPlan, folder: Path, name: str, protocol: str) -> Json:

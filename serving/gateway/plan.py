@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from registry.records.base import Record
 from registry.records.tenant import QualifiedName
-from serving.settings import LONGEST_SOCKET_PATH
+from serving.settings import GRPC, LONGEST_SOCKET_PATH
 
 
 def _ip(host: str) -> str:
@@ -26,10 +26,12 @@ MAIN_POOL = "engine"
 """The pool of every model that has none of its own."""
 
 
-def _socket_path(path: Path) -> Path:
-    if not path.is_absolute() or len(bytes(path)) > LONGEST_SOCKET_PATH:
-        raise ValueError(f"a socket's path is absolute and has at most {LONGEST_SOCKET_PATH} bytes")
-    return path
+def _of_sockets(folder: Path) -> Path:
+    if not folder.is_absolute() or len(bytes(folder / GRPC)) > LONGEST_SOCKET_PATH:
+        raise ValueError(
+            f"a socket's path is absolute and has at most {LONGEST_SOCKET_PATH} bytes, got {folder}/{GRPC}"
+        )
+    return folder
 
 
 class Endpoint(Record):
@@ -37,8 +39,8 @@ class Endpoint(Record):
 
     host: IpAddress
     port: int = Field(ge=1, le=65534)
-    socket: Annotated[Path, AfterValidator(_socket_path)] | None = Field(
-        default=None, description="The same REST door as a file on this host, where there is one: cheaper than a port."
+    sockets: Annotated[Path, AfterValidator(_of_sockets)] | None = Field(
+        default=None, description="Folder of this host in which both doors are files too, which are cheaper than ports."
     )
 
     @property
@@ -85,7 +87,7 @@ class GatewayPlan(Record):
     def _each_thing_once(self) -> "GatewayPlan":
         every = [worker for workers in self.by_pool().values() for worker in workers]
         _once("worker", [f"{worker.host}:{worker.port}" for worker in every])
-        _once("worker's socket", [str(worker.socket) for worker in every if worker.socket])
+        _once("worker's folder of sockets", [str(worker.sockets) for worker in every if worker.sockets])
         _once("pool", [MAIN_POOL, *(pool.name for pool in self.pools)])
         _once("pool's model", [model for pool in self.pools for model in pool.models])
         own = [("127.0.0.1", self.admin_port), (self.host, self.port)]

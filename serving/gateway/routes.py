@@ -6,9 +6,10 @@ from itertools import groupby
 from operator import itemgetter
 
 from registry.records.tenant import TENANT_HEADER, split_name
-from serving.gateway.clusters import GRPC, REST, cluster_name
+from serving.gateway.clusters import cluster_name
 from serving.gateway.plan import MAIN_POOL, GatewayPlan, Pool
 from serving.gateway.typed import Json, discovery, extension, is_exactly, message, seconds, set_header
+from serving.settings import GRPC, REST
 
 ROUTES = "gateway"
 MODEL_HEADER = "x-burnish-model"

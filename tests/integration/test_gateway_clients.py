@@ -35,7 +35,7 @@ KEY = key(1)
 def in_front_of(engine: EchoEngine, home: Path, **fields: Any) -> Iterator[GatewayRig]:
     """A gateway whose one worker is a real engine; the default tenant's key is needed."""
     host, port = engine.rest.split(":")
-    worker = Endpoint(host=host, port=int(port))
+    worker = Endpoint(host=host, port=int(port), sockets=engine.home / "engine" / "doors" / f"{port}-0")
     plan = plan_of(home).model_copy(update={**fields, "workers": (worker,), "require_keys": True})
     rig = GatewayRig(plan, home / "gateway")
     set_tenants(rig.folder, (GatewayTenant(name="default", keys=(KEY,)),), require_keys=True)

@@ -57,11 +57,10 @@ class Rig:
 
 
 def door(workers: Workers, worker: int) -> Endpoint:
-    """A worker's REST door as the stack's own gateway is told of it: by its file."""
+    """A worker's doors as the stack's own gateway is told of them: as files."""
     port = int(urlsplit(workers.doors[worker]).port or 0)
     first = int(urlsplit(workers.doors[0]).port or 0)
-    file = workers.home / "engine" / "doors" / f"rest-{first}-{worker}"
-    return Endpoint(host="127.0.0.1", port=port, socket=file)
+    return Endpoint(host="127.0.0.1", port=port, sockets=workers.home / "engine" / "doors" / f"{first}-{worker}")
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +103,7 @@ def test_workers_that_are_restarted_in_the_orderly_way_lose_no_request(rig: Rig,
     account = asyncio.run(restart(rig, times))
     account.check()
     assert set(account.by_version) == {2}
-    by_file = {str(door(rig.workers, worker).socket) for worker in (0, 1)}
+    by_file = {f"{door(rig.workers, worker).sockets}/rest" for worker in (0, 1)}
     wait_for(lambda: rig.asked() >= by_file, "the gateway to log that it has asked both by their files")
 
 

@@ -94,16 +94,15 @@ def test_the_gateway_has_one_endpoint_a_worker_and_each_is_asked_for_readiness(s
     doors = [9100, 9110, 9120]
     workers = gateway_plan(settings).workers
     assert [worker.port for worker in workers] == doors
-    assert [worker.socket for worker in workers] == [
-        settings.home / "engine" / "doors" / f"rest-9100-{worker}" for worker in range(3)
-    ]
+    folder = settings.home / "engine" / "doors"
+    assert [worker.sockets for worker in workers] == [folder / f"9100-{worker}" for worker in range(3)]
     urls = [probe.url for probe in parts(settings)["engine"].probes]
     assert urls == [f"http://127.0.0.1:{port}/v2/health/ready" for port in doors]
 
 
 def test_where_the_homes_path_is_too_long_for_sockets_the_gateway_comes_by_the_ports(settings: StackSettings) -> None:
     far = settings.model_copy(update={"home": settings.home / ("far" * 30)})
-    assert [(worker.port, worker.socket) for worker in gateway_plan(far).workers] == [
+    assert [(worker.port, worker.sockets) for worker in gateway_plan(far).workers] == [
         (port, None) for port in (9100, 9110, 9120)
     ]
 

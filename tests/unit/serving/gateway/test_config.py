@@ -78,14 +78,14 @@ def test_only_the_endpoints_files_name_workers_and_grpc_is_the_next_port() -> No
     assert '"port_value": 8101' in naming["eds-engine-grpc.json"]
 
 
-def test_a_worker_that_has_a_file_gets_rest_by_it_and_grpc_by_its_port() -> None:
-    near = Endpoint(host="127.0.0.1", port=8100, socket=Path("/home/engine/doors/rest-8100-0"))
+def test_a_worker_that_has_files_is_reached_by_them_and_hashes_by_its_port() -> None:
+    near = Endpoint(host="127.0.0.1", port=8100, sockets=Path("/home/engine/doors/8100-0"))
     found = files(PLAN.model_copy(update={"workers": (near,)}))
     (rest,), (rpc,) = (
         found[f"eds-engine-{kind}.json"]["resources"][0]["endpoints"][0]["lb_endpoints"] for kind in ("rest", "grpc")
     )
-    assert rest["endpoint"]["address"] == {"pipe": {"path": "/home/engine/doors/rest-8100-0"}}
-    assert rpc["endpoint"]["address"] == {"socket_address": {"address": "127.0.0.1", "port_value": 8101}}
+    assert rest["endpoint"]["address"] == {"pipe": {"path": "/home/engine/doors/8100-0/rest"}}
+    assert rpc["endpoint"]["address"] == {"pipe": {"path": "/home/engine/doors/8100-0/grpc"}}
     assert rest["metadata"] == rpc["metadata"] == {"filter_metadata": {"envoy.lb": {"hash_key": "127.0.0.1:8100"}}}
 
 
@@ -123,8 +123,8 @@ def test_what_is_not_the_protocol_is_answered_by_the_gateway() -> None:
         ({"workers": ()}, "workers"),
         ({"workers": (*PLAN.workers, *PLAN.workers)}, "each worker may be named once, got 10.0.0.1:8100"),
         (
-            {"workers": [{"host": "::1", "port": port, "socket": "/a"} for port in (1, 3)]},
-            "each worker's socket may be named once, got /a",
+            {"workers": [{"host": "::1", "port": port, "sockets": "/a"} for port in (1, 3)]},
+            "each worker's folder of sockets may be named once, got /a",
         ),
         ({"host": "10.0.0.1", "port": 8101}, "each address may be named once, got 10.0.0.1:8101"),
         ({"host": "127.0.0.1", "port": 8002}, "each address may be named once, got 127.0.0.1:8002"),
@@ -145,10 +145,10 @@ def test_a_plan_that_cannot_be_is_refused(change: dict[str, Any], says: str) -> 
         GatewayPlan.model_validate(PLAN.model_dump() | change)
 
 
-@pytest.mark.parametrize("path", ["rest", f"/{'x' * 107}"])
-def test_a_socket_is_where_there_can_be_one(path: str) -> None:
+@pytest.mark.parametrize("folder", ["doors", f"/{'x' * 102}"])
+def test_sockets_are_where_there_can_be_any(folder: str) -> None:
     with pytest.raises(ValidationError, match="a socket's path is absolute and has at most 107 bytes"):
-        Endpoint(host="127.0.0.1", port=8100, socket=Path(path))
+        Endpoint(host="127.0.0.1", port=8100, sockets=Path(folder))
 
 
 def test_ports_must_exist_for_both_doors() -> None:
