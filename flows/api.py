@@ -17,6 +17,7 @@ from flows.api_prefect import Deployments
 from flows.api_reconciler import Reconciler
 from flows.api_usage import gather
 from flows.settings import StackSettings
+from serving.gateway.admin import refused_updates
 
 PREFECT_TIMEOUT_S = 20.0
 SWITCH_S = 0.001
@@ -40,6 +41,7 @@ def create_app() -> FastAPI:
         lambda: gather(ledger, workers),
         lambda: resident_quotas.tell(ledger, settings.catalog_folder, settings.workers),
     )
+    told = (lambda: refused_updates(settings.gateway_admin_port),)
     platform = Platform(
         settings=settings,
         artifacts=wiring.artifacts(settings),
@@ -47,7 +49,7 @@ def create_app() -> FastAPI:
         store=store,
         deployments=deployments,
         workers=workers,
-        reconciler=Reconciler(ledger, store, deployments, settings.catalog_folder, further=further),
+        reconciler=Reconciler(ledger, store, deployments, settings.catalog_folder, further=further, told=told),
         key_ring=key_ring,
     )
     app = build_app(platform)

@@ -23,6 +23,8 @@ API_KEY_HEADER = "x-api-key"
 OPERATOR = "operator"
 """The actor where no key is needed and none was brought."""
 
+# Dependencies that wait for nothing are coroutines: any other FastAPI takes to a thread and back, which costs more.
+
 # For the description of the API only: the middleware has looked at the key before.
 _BEARER = HTTPBearer(auto_error=False, description="An API key.")
 _HEADER = APIKeyHeader(name=API_KEY_HEADER, auto_error=False, description="An API key.")
@@ -104,7 +106,7 @@ def _presented(headers: Headers) -> set[str]:
     return keys
 
 
-def _who(
+async def _who(
     request: Request,
     _bearer: Annotated[object, Depends(_BEARER)],
     _header: Annotated[object, Depends(_HEADER)],
@@ -131,14 +133,14 @@ Who = Annotated[Caller, Depends(_who)]
 def needs(*scopes: Scope) -> Any:  # noqa: ANN401  what FastAPI declares for Depends
     """Return the dependency of routes that need one of some scopes."""
 
-    def check(who: Who) -> None:
+    async def check(who: Who) -> None:
         if who.scopes.isdisjoint(scopes):
             raise HTTPException(403, f"the key lacks the scope {' or '.join(f'`{scope}`' for scope in scopes)}")
 
     return Depends(check)
 
 
-def _operator(who: Who) -> Caller:
+async def _operator(who: Who) -> Caller:
     if not who.operator:
         raise HTTPException(403, "this is for the operator: a key of the tenant `default` with the scope `admin`")
     return who

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import Header, HTTPException, Response
-from fastapi.responses import JSONResponse
 
-from flows.api_names import shortened
+from flows import api_names
 from registry.errors import InputError, VersionConflict
 from registry.records.base import Record
 
@@ -47,7 +46,7 @@ def answer(view: Record, etag: str, if_none_match: str | None) -> Response:
     given = if_none_match or ""
     if given.strip() == "*" or etag in (f'"{found}"' for _, found in _TAG.findall(given)):
         return Response(status_code=304, headers=headers)
-    return JSONResponse(shortened(view).model_dump(mode="json"), headers=headers)
+    return api_names.answer(view, headers=headers)
 
 
 def expected(if_match: str | None, generation: int | None, current: int) -> int | None:

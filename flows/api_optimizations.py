@@ -16,6 +16,7 @@ from flows.api_own import AskedModel, OwnModel, OwnOptimization, require_artifac
 from flows.api_pages import DEFAULT_LIMIT, Cursor, Limit
 from flows.api_platform import Platform, Stack
 from flows.api_problems import file_of
+from flows.progress import queued
 from registry.errors import BurnishError, InputError, ModelNotFound, TransientError
 from registry.records.optimization import OptimizationRequest
 from registry.records.release import OptimizationState, OptimizationStatus
@@ -38,16 +39,7 @@ def start(model: OwnModel, body: OptimizationBody, platform: Stack, who: Who) ->
     )
     _require_uploads(platform, who, request)
     add_evidence(optimization=request.id, source=body.source, evaluation=body.evaluation, calibration=body.calibration)
-    now = datetime.now(UTC)
-    status = OptimizationStatus(
-        id=request.id,
-        model=model,
-        state=OptimizationState.QUEUED,
-        source=request.source,
-        evaluation_set=request.evaluation,
-        created_at=now,
-        updated_at=now,
-    )
+    status = queued(request)
     api_quotas.begin(platform, status)
     parameters = {"request": request.model_dump(mode="json")}
     try:

@@ -32,11 +32,11 @@ def require_artifact(platform: Platform, who: Caller, part: str, digest: str) ->
         raise InputError(f"{part}: nothing is stored under {digest}; upload it first")
 
 
-def _own_model(request: Request, model: ModelName, who: Who) -> str:
+async def _own_model(request: Request, model: ModelName, who: Who) -> str:
     return own_name(request, who, model)
 
 
-def _asked_model(request: Request, who: Who, model: ModelName | None = None) -> str | None:
+async def _asked_model(request: Request, who: Who, model: ModelName | None = None) -> str | None:
     return None if model is None else own_name(request, who, model)
 
 

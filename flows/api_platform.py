@@ -38,7 +38,7 @@ class Platform:
             raise ModelNotFound(f"there is no model {model!r}; `burnish models` lists those there are")
 
 
-def _platform(request: Request) -> Platform:
+async def _platform(request: Request) -> Platform:
     platform = request.app.state.platform
     if not isinstance(platform, Platform):
         raise TypeError("the application was built without a platform")

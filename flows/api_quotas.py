@@ -16,7 +16,18 @@ def begin(platform: Platform, status: OptimizationStatus) -> None:
     """
     short = platform.ledger.tenants.claim_version(status)
     if short is not None:
-        raise _used_up(short)
+        raise HTTPException(403, str(short))
+
+
+def require_version(platform: Platform, model: str) -> None:
+    """Check that a model's tenant may get one more version of it, which is claimed once its making begins.
+
+    Raises:
+        HTTPException: 403, the quota of models or of versions is used up.
+    """
+    short = platform.ledger.tenants.version_shortage(model)
+    if short is not None:
+        raise HTTPException(403, str(short))
 
 
 def require_bytes(platform: Platform, who: Caller, size_bytes: int) -> None:
@@ -30,7 +41,7 @@ def require_bytes(platform: Platform, who: Caller, size_bytes: int) -> None:
         return
     stored = platform.ledger.tenants.holdings(who.tenant).stored_bytes
     if stored + size_bytes > limit:
-        raise _used_up(Shortage("stored_bytes", stored, limit, size_bytes))
+        raise HTTPException(403, str(Shortage("stored_bytes", stored, limit, size_bytes)))
 
 
 def own(platform: Platform, who: Caller, digest: str) -> None:
@@ -42,8 +53,3 @@ def own(platform: Platform, who: Caller, digest: str) -> None:
     size_bytes = platform.artifacts.size_bytes(digest)
     if not platform.ledger.tenants.own(who.tenant, digest, size_bytes):
         require_bytes(platform, who, size_bytes)
-
-
-def _used_up(short: Shortage) -> HTTPException:
-    use = f"{short.used} of {short.limit}, and {short.more} more asked"
-    return HTTPException(403, f"the quota {short.quota} of this tenant is used up: {use}")

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -46,12 +46,14 @@ class Reconciler:
         catalog_folder: Path,
         *,
         further: Sequence[Callable[[], object]] = (),
+        told: Sequence[Callable[[], Iterable[str]]] = (),
     ) -> None:
-        """Keep what is compared, and what further is done each round; nothing runs before ``start``."""
+        """Keep what is compared, what further is done each round, and who has notes; nothing runs before ``start``."""
         self._ledger = ledger
         self._following = Following(ledger, store, catalog_folder)
         self._deployments = deployments
         self._further = tuple(further)
+        self._told = tuple(told)
         self._changed: set[str] = set()
         self._due = threading.Event()
         self._stopping = threading.Event()
@@ -87,6 +89,7 @@ class Reconciler:
             self._following.mirrors = f"cannot be looked at: {error}"
             notes.append(str(error))
         notes.extend(self._do_further())
+        notes.extend(note for tell in self._told for note in tell())
         notes.extend(self._settle_lost_runs())
         return Findings(mirrors=self._following.mirrors, notes=tuple(notes))
 

@@ -3,9 +3,8 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from fastapi.responses import JSONResponse
 
-from flows import api_etags, releases
+from flows import api_etags, api_names, releases
 from flows.api_audit import add_evidence
 from flows.api_auth import Caller, Who
 from flows.api_bodies import (
@@ -20,7 +19,6 @@ from flows.api_bodies import (
     TrafficView,
 )
 from flows.api_etags import CHANGED, TAGGED, IfMatch, IfNoneMatch
-from flows.api_names import shortened
 from flows.api_once import OnceRoute
 from flows.api_own import OwnModel
 from flows.api_platform import Platform, Stack
@@ -121,7 +119,7 @@ def _change(
     with api_etags.precondition(if_match):
         route = releases.change_route(platform.ledger, platform.settings.catalog_folder, change)
     view = await_taken(platform, route)
-    return JSONResponse(shortened(view).model_dump(mode="json"), headers={"ETag": api_etags.tag(route.generation)})
+    return api_names.answer(view, headers={"ETag": api_etags.tag(route.generation)})
 
 
 def await_taken(platform: Platform, route: Route) -> ReleaseView:

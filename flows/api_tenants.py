@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 from pydantic import Field, SecretStr
 
+from flows import api_names
 from flows.api_audit import add_evidence
 from flows.api_auth import Caller, Operator, Who, needs
 from flows.api_once import OnceRoute
@@ -140,11 +141,11 @@ def remove_tenant(tenant_name: NamedTenant, platform: Stack, who: Operator) -> T
     return gone
 
 
-@keys_router.post("", status_code=201)
-def add_key(body: KeyBody, platform: Stack, who: Who, response: Response) -> NewKeyView:
+@keys_router.post("", status_code=201, response_model=NewKeyView)
+def add_key(body: KeyBody, platform: Stack, who: Who) -> Response:
     """Make a key; its text is in this answer and nowhere else."""
     made = platform.key_ring.make(who.tenant, frozenset(body.scopes), body.label)
-    return _shown_once(made, response)
+    return _shown_once(made)
 
 
 @keys_router.get("")
@@ -153,12 +154,12 @@ def keys(platform: Stack, who: Who) -> KeyList:
     return KeyList(keys=tuple(_key_view(key) for key in platform.ledger.keys.all(who.tenant)))
 
 
-@keys_router.post("/{key_id}/rotate", status_code=201)
-def rotate_key(key_id: KeyId, body: RotateBody, platform: Stack, who: Who, response: Response) -> NewKeyView:
+@keys_router.post("/{key_id}/rotate", status_code=201, response_model=NewKeyView)
+def rotate_key(key_id: KeyId, body: RotateBody, platform: Stack, who: Who) -> Response:
     """Make a key like this one, which ends when the overlap is over."""
     made = platform.key_ring.rotate(who.tenant, key_id, timedelta(seconds=body.overlap_s))
     add_evidence(replaces=key_id, overlap_s=body.overlap_s)
-    return _shown_once(made, response)
+    return _shown_once(made)
 
 
 @keys_router.delete("/{key_id}")
@@ -183,8 +184,8 @@ def _key_view(key: ApiKey) -> KeyView:
     return KeyView(**key.model_dump(exclude={"sha256"}), holds=key.holds_at(datetime.now(UTC)))
 
 
-def _shown_once(made: MadeKey, response: Response) -> NewKeyView:
-    response.headers.update(_NO_STORE)
+def _shown_once(made: MadeKey) -> Response:
     add_evidence(key=made.key.id, scopes=[scope.value for scope in made.key.scopes], label=made.key.label)
     shown = _key_view(made.key)
-    return NewKeyView(**shown.model_dump(), text=SecretStr.get_secret_value(made.text))
+    new = NewKeyView(**shown.model_dump(), text=SecretStr.get_secret_value(made.text))
+    return api_names.answer(new, status=201, headers=_NO_STORE)

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 
-from flows import api_pages
+from flows import api_pages, api_quotas
 from flows.api_audit import add_evidence
 from flows.api_auth import Who, needs
 from flows.api_bodies import DriftReportList, FeedbackBody, FlowRun, RetrainBody
@@ -56,6 +56,7 @@ def retrain(model: OwnModel, body: RetrainBody, platform: Stack) -> FlowRun:
     trainers = platform.settings.trainers
     if body.trainer is not None and body.trainer not in trainers:
         raise InputError(f"{body.trainer!r} is not one of this stack's trainers: {', '.join(trainers)}")
+    api_quotas.require_version(platform, model)
     parameters = {"model": model} if body.trainer is None else {"model": model, "trainer": body.trainer}
     return platform.deployments.start("retrain", parameters)
 

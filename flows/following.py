@@ -21,10 +21,10 @@ NOT_LOOKED = "not looked at yet"
 _NAMED = 100
 """So many models are named at most where something is said of each."""
 
-_AT_ONCE = 100
+_AT_ONCE = 20
 """So many models are read of the ledger by one query; ..."""
 
-_PAUSE_SHARE = 2.0
+_PAUSE_SHARE = 4.0
 """... and so many times as long as that took, requests have the process for themselves."""
 
 _Stamp = tuple[int, int, int]

@@ -19,6 +19,20 @@ class Cancelled(Exception):
     """Somebody has cancelled the optimization: its flow stops where it is."""
 
 
+def queued(request: OptimizationRequest) -> OptimizationStatus:
+    """Return the status of an optimization that waits for its flow run."""
+    now = datetime.now(UTC)
+    return OptimizationStatus(
+        id=request.id,
+        model=request.model,
+        state=OptimizationState.QUEUED,
+        source=request.source,
+        evaluation_set=request.evaluation,
+        created_at=now,
+        updated_at=now,
+    )
+
+
 class Progress:
     """Writes the status of one optimization; every change is one upsert in the ledger."""
 

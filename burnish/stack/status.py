@@ -48,7 +48,8 @@ def read_status(home: Path, control_url: str, gateway_admin_port: int | None = N
         answer = health.json(f"{control_url}/v1/status")
     parts = tuple(_status(part, _known(state, alive, part), healthy=ready[part.name]) for part in plan.parts)
     refused = refused_updates(gateway_admin_port) if gateway_admin_port is not None else ()
-    return StackStatus(home=home, healthy=all(ready.values()), parts=parts, notes=(*_notes(answer), *refused))
+    notes = tuple(dict.fromkeys((*_notes(answer), *refused)))  # Envoy is asked here too: the control API may be down
+    return StackStatus(home=home, healthy=all(ready.values()), parts=parts, notes=notes)
 
 
 def _known(state: SupervisorState, alive: dict[str, PartState], part: Part) -> tuple[PartState, bool] | None:

@@ -9,6 +9,8 @@ from registry.ledger.database import Database
 from registry.ledger.tables import API_KEYS, TENANTS
 from registry.records.tenant import ApiKey
 
+_BY_ID = sa.select(API_KEYS).where(API_KEYS.c.id == sa.bindparam("id"))
+
 
 class ApiKeys:
     """All keys of one ledger, those that no longer hold among them."""
@@ -31,7 +33,7 @@ class ApiKeys:
     def find(self, key_id: str) -> ApiKey | None:
         """Return a key by its id."""
         with self._database.read() as connection:
-            row = connection.execute(sa.select(API_KEYS).where(API_KEYS.c.id == key_id)).one_or_none()
+            row = connection.execute(_BY_ID, {"id": key_id}).one_or_none()
         return None if row is None else _key(row)
 
     def all(self, tenant: str | None = None) -> tuple[ApiKey, ...]:

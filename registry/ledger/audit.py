@@ -18,6 +18,10 @@ _NOBODY = ""
 _NOTHING = AuditHead(sequence=0, hash=GENESIS)
 _ROWS_AT_ONCE = 1000
 
+_HEAD = sa.select(AUDIT_HEAD.c.sequence, AUDIT_HEAD.c.hash).with_for_update()
+_APPEND = sa.insert(AUDIT)
+_MOVE_HEAD = sa.update(AUDIT_HEAD)
+
 
 class Audit:
     """One chain for all tenants."""
@@ -35,9 +39,8 @@ class Audit:
         with self._database.write() as connection:
             head = _locked_head(connection)
             entry = _seal(draft, head)
-            connection.execute(sa.insert(AUDIT).values(_row(entry)))
-            after = {"sequence": entry.sequence, "hash": entry.hash}
-            connection.execute(sa.update(AUDIT_HEAD).values(after))
+            connection.execute(_APPEND, _row(entry))
+            connection.execute(_MOVE_HEAD, {"sequence": entry.sequence, "hash": entry.hash})
         return entry
 
     def entries(self, *, tenant: str | None, before: int | None = None, limit: int) -> tuple[AuditEntry, ...]:
@@ -118,7 +121,7 @@ def _faults(row: Any, last: AuditHead, checkpoint: AuditHead | None) -> Iterator
 
 
 def _locked_head(connection: sa.Connection) -> AuditHead:
-    row = connection.execute(sa.select(AUDIT_HEAD.c.sequence, AUDIT_HEAD.c.hash).with_for_update()).one_or_none()
+    row = connection.execute(_HEAD).one_or_none()
     if row is None:
         raise RegistryError("the head of the audit is gone, so nothing is written to it; run `burnish audit verify`")
     return AuditHead(sequence=row.sequence, hash=row.hash)

@@ -21,6 +21,12 @@ from registry.records.observation import DriftReport
 from registry.records.release import Feedback, OptimizationStatus, ReleaseEvent, Route
 from registry.records.tenant import split_name
 
+_SERVED = (
+    sa.select(SERVED_VERSIONS.c.record)
+    .where(SERVED_VERSIONS.c.model == sa.bindparam("model"))
+    .order_by(SERVED_VERSIONS.c.version)
+)
+
 
 class Ledger:
     """Routes, release history, admitted versions, optimizations, feedback and drift reports in one database.
@@ -216,7 +222,5 @@ class Ledger:
 
 
 def _served(connection: sa.Connection, model: str) -> tuple[ServedVersion, ...]:
-    query = (
-        sa.select(SERVED_VERSIONS.c.record).where(SERVED_VERSIONS.c.model == model).order_by(SERVED_VERSIONS.c.version)
-    )
-    return tuple(ServedVersion.model_validate_json(text) for text in connection.execute(query).scalars())
+    records = connection.execute(_SERVED, {"model": model}).scalars()
+    return tuple(ServedVersion.model_validate_json(text) for text in records)

@@ -1,5 +1,6 @@
 """Listings: pages of what the ledger holds, each read by its order in the database and never as a whole."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from registry.ledger import routes
 from registry.ledger.database import Database
 from registry.ledger.tables import DRIFT_REPORTS, OPTIMIZATIONS, RELEASE_EVENTS, ROUTES, SERVED_VERSIONS
+from registry.ledger.tenants import ESCAPE, begins_with, of_tenant
 from registry.records.model import ServedVersion
 from registry.records.observation import DriftReport
 from registry.records.release import (
@@ -21,6 +23,14 @@ from registry.records.release import (
     ServingPolicy,
 )
 from registry.records.tenant import DEFAULT_TENANT, qualified
+
+_FORMS = 1024
+
+_ADMITTED = (
+    sa.select(SERVED_VERSIONS.c.model, SERVED_VERSIONS.c.record)
+    .where(SERVED_VERSIONS.c.model.in_(sa.bindparam("models", expanding=True)))
+    .order_by(SERVED_VERSIONS.c.version)
+)
 
 
 @dataclass(frozen=True)
@@ -59,34 +69,29 @@ class Listings:
             prefix: what the model's name begins with.
             contains: what it holds.
         """
-        name = SERVED_VERSIONS.c.model
-        query = sa.select(name).distinct().where(_of_tenant(name, tenant)).order_by(name).limit(limit)
-        if prefix:
-            query = query.where(name.startswith(qualified(tenant, prefix), autoescape=True))
-        if contains:
-            short = name if tenant == DEFAULT_TENANT else sa.func.substr(name, len(qualified(tenant, "")) + 1)
-            query = query.where(short.contains(contains, autoescape=True))
-        if after is not None:
-            query = query.where(name > after)
+        query = _models(tenant, prefix=bool(prefix), contains=bool(contains), after=after is not None)
+        asked = {
+            "most": limit,
+            "prefix": begins_with(qualified(tenant, prefix)),
+            "contains": f"%{begins_with(contains)}",
+            "after": after,
+        }
         with self._database.read() as connection:
-            names = connection.execute(query).scalars().all()
-            return _listed(connection, tuple(names))
+            return tuple(_model(*row) for row in connection.execute(query, asked))
 
     def model(self, name: str) -> ListedModel | None:
         """Return one model by its qualified name; None if it has no admitted version."""
         with self._database.read() as connection:
-            found = _listed(connection, (name,))[0]
-        return found if found.versions else None
+            row = connection.execute(_ONE_MODEL, {"name": name}).one_or_none()
+        return None if row is None else _model(*row)
 
     def entries(self, models: Sequence[str]) -> tuple[CatalogEntry, ...]:
         """Return what the engine must know of some models, by qualified name and in their order."""
-        served = SERVED_VERSIONS.c
-        admitted = sa.select(served.model, served.record).where(served.model.in_(models)).order_by(served.version)
         records: dict[str, list[ServedVersion]] = {name: [] for name in models}
         with self._database.read() as connection:
             # Routes first: on Postgres the second statement may see more, and a route names admitted versions only.
             live = {route.model: route for route in routes.read_routes(connection, models)}
-            for model, record in connection.execute(admitted):
+            for model, record in connection.execute(_ADMITTED, {"models": tuple(models)}):
                 records[model].append(ServedVersion.model_validate_json(record))
         return tuple(_entry(name, live.get(name), tuple(found)) for name, found in records.items())
 
@@ -133,7 +138,7 @@ class Listings:
         created_at, identifier = OPTIMIZATIONS.c.created_at, OPTIMIZATIONS.c.id
         query = sa.select(OPTIMIZATIONS.c.record).order_by(created_at.desc(), identifier.desc()).limit(limit)
         of = OPTIMIZATIONS.c.model
-        query = query.where(_of_tenant(of, tenant) if model is None else of == model)
+        query = query.where(of_tenant(of, tenant) if model is None else of == model)
         if after is not None:
             query = query.where((created_at < after[0]) | ((created_at == after[0]) & (identifier < after[1])))
         return self._records(query, OptimizationStatus.model_validate_json)
@@ -179,17 +184,37 @@ def _entry(model: str, route: Route | None, versions: tuple[ServedVersion, ...])
     )
 
 
-def _of_tenant(name: sa.Column[str], tenant: str) -> sa.ColumnElement[bool]:
-    """A name of the tenant ``default`` is the one without a dot."""
-    if tenant == DEFAULT_TENANT:
-        return ~name.contains(".", autoescape=True)
-    return name.startswith(qualified(tenant, ""), autoescape=True)
+def _listed(named: sa.Select[tuple[str, str]]) -> sa.Select[Any]:
+    """Return the statement that reads, by name, what is live of the models that another one names."""
+    asked = named.subquery()
+    return (
+        sa.select(asked.c.model, asked.c.versions, *routes.ROUTE_COLUMNS)
+        .outerjoin_from(asked, ROUTES, asked.c.model == ROUTES.c.model)
+        .order_by(asked.c.model)
+    )
 
 
-def _listed(connection: sa.Connection, names: tuple[str, ...]) -> tuple[ListedModel, ...]:
-    versions: dict[str, list[int]] = {name: [] for name in names}
-    admitted = sa.select(SERVED_VERSIONS.c.model, SERVED_VERSIONS.c.version).where(SERVED_VERSIONS.c.model.in_(names))
-    for model, version in connection.execute(admitted.order_by(SERVED_VERSIONS.c.version)):
-        versions[model].append(version)
-    live = {route.model: route for route in routes.read_routes(connection, names)}
-    return tuple(ListedModel(name, live.get(name), tuple(found)) for name, found in versions.items())
+_NAME = SERVED_VERSIONS.c.model
+_NAMED = sa.select(
+    _NAME, sa.func.aggregate_strings(sa.cast(SERVED_VERSIONS.c.version, sa.Text), ",").label("versions")
+).group_by(_NAME)
+_ONE_MODEL = _listed(_NAMED.where(sa.bindparam("name") == _NAME))
+
+
+@functools.lru_cache(_FORMS)
+def _models(tenant: str, *, prefix: bool, contains: bool, after: bool) -> sa.Select[Any]:
+    """Return the statement of a page of a tenant's models, made once for each of its forms."""
+    short = _NAME if tenant == DEFAULT_TENANT else sa.func.substr(_NAME, len(qualified(tenant, "")) + 1)
+    query = _NAMED.where(of_tenant(_NAME, tenant)).order_by(_NAME).limit(sa.bindparam("most"))
+    if prefix:
+        query = query.where(_NAME.like(sa.bindparam("prefix"), escape=ESCAPE))
+    if contains:
+        query = query.where(short.like(sa.bindparam("contains"), escape=ESCAPE))
+    if after:
+        query = query.where(sa.bindparam("after") < _NAME)
+    return _listed(query)
+
+
+def _model(name: str, versions: str, *route: Any) -> ListedModel:  # noqa: ANN401  a row
+    numbers = tuple(sorted(map(int, versions.split(","))))
+    return ListedModel(name, None if route[0] is None else routes.read_row(route), numbers)

@@ -1,14 +1,43 @@
 """Routes: what serves a model, changed by compare-and-set inside one transaction, with its history."""
 
+import functools
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from registry.errors import InputError, ModelNotFound, VersionConflict
 from registry.ledger.tables import RELEASE_EVENTS, ROUTES, SERVED_VERSIONS
 from registry.records.change import Change, Promote, RollBack, SetPolicy, SetShadow, SetTraffic
-from registry.records.release import ReleaseAction, ReleaseEvent, Route, Shadow, TrafficSplit
+from registry.records.release import ReleaseAction, ReleaseEvent, Route, ServingPolicy, Shadow, TrafficSplit
+
+ROUTE_COLUMNS = (
+    ROUTES.c.model,
+    ROUTES.c.generation,
+    ROUTES.c.champion,
+    *(sa.cast(column, sa.Text).label(column.name) for column in (ROUTES.c.split, ROUTES.c.policy, ROUTES.c.shadow)),
+    ROUTES.c.updated_at,
+)
+"""What ``read_row`` reads; splits, policies and shadows as text: of thousands of routes, most have the same."""
+
+# Statements that are asked often are made once: to make one again costs more than the database takes for it.
+_ALL = sa.select(*ROUTE_COLUMNS).order_by(ROUTES.c.model)
+_SOME = _ALL.where(ROUTES.c.model.in_(sa.bindparam("models", expanding=True)))
+_ONE = sa.select(*ROUTE_COLUMNS).where(ROUTES.c.model == sa.bindparam("model"))
+_LOCKED_VERSIONS = (
+    sa.select(SERVED_VERSIONS.c.version)
+    .where(SERVED_VERSIONS.c.model == sa.bindparam("model"))
+    .order_by(SERVED_VERSIONS.c.version)
+    .with_for_update()
+)
+_INSERT = sa.insert(ROUTES)
+_UPDATE = sa.update(ROUTES).where(ROUTES.c.model == sa.bindparam("of"))
+_INSERT_EVENT = sa.insert(RELEASE_EVENTS)
+_KNOWN = 1024
+_split_of = functools.lru_cache(_KNOWN)(TrafficSplit.model_validate_json)
+_policy_of = functools.lru_cache(_KNOWN)(ServingPolicy.model_validate_json)
+_shadow_of = functools.lru_cache(_KNOWN)(Shadow.model_validate_json)
 
 _SAID = {
     ReleaseAction.POLICY: "changed its policy",
@@ -19,16 +48,28 @@ _SAID = {
 
 def read_route(connection: sa.Connection, model: str) -> Route | None:
     """Return what serves a model now."""
-    row = connection.execute(sa.select(ROUTES).where(ROUTES.c.model == model)).one_or_none()
-    return None if row is None else _route(row)
+    row = connection.execute(_ONE, {"model": model}).one_or_none()
+    return None if row is None else read_row(row)
 
 
 def read_routes(connection: sa.Connection, models: Sequence[str] | None = None) -> tuple[Route, ...]:
     """Return every route, or those of some models, by model."""
-    query = sa.select(ROUTES).order_by(ROUTES.c.model)
-    if models is not None:
-        query = query.where(ROUTES.c.model.in_(models))
-    return tuple(_route(row) for row in connection.execute(query))
+    rows = connection.execute(_ALL) if models is None else connection.execute(_SOME, {"models": tuple(models)})
+    return tuple(read_row(row) for row in rows)
+
+
+def read_row(row: Sequence[Any]) -> Route:
+    """Read a row of ``ROUTE_COLUMNS``."""
+    model, generation, champion, split, policy, shadow, updated_at = row
+    return Route(
+        model=model,
+        generation=generation,
+        champion=champion,
+        split=_split_of(split),
+        policy=_policy_of(policy),
+        shadow=None if shadow is None else _shadow_of(shadow),
+        updated_at=updated_at,
+    )
 
 
 def read_history(
@@ -153,13 +194,7 @@ def _live(model: str, current: Route | None) -> Route:
 
 def _lock_model(connection: sa.Connection, model: str) -> tuple[int, ...]:
     """Lock a model's rows until the transaction ends (SQLite: the whole file is), and return what is admitted."""
-    query = (
-        sa.select(SERVED_VERSIONS.c.version)
-        .where(SERVED_VERSIONS.c.model == model)
-        .order_by(SERVED_VERSIONS.c.version)
-        .with_for_update()
-    )
-    return tuple(connection.execute(query).scalars())
+    return tuple(connection.execute(_LOCKED_VERSIONS, {"model": model}).scalars())
 
 
 def _checked(connection: sa.Connection, change: Change) -> Route | None:
@@ -186,26 +221,19 @@ def _replace(connection: sa.Connection, current: Route | None, wanted: Route, ch
     parts = route.model_dump(mode="json", include={"split", "policy", "shadow"})
     values = {**route.model_dump(exclude=set(parts)), **parts}
     if current is None:
-        connection.execute(sa.insert(ROUTES).values(values))
+        connection.execute(_INSERT, values)
     else:
-        connection.execute(sa.update(ROUTES).where(ROUTES.c.model == change.model).values(values))
-    connection.execute(
-        sa.insert(RELEASE_EVENTS).values(
-            model=change.model,
-            generation=route.generation,
-            action=change.step.action.value,
-            champion=route.champion,
-            previous=current.champion if current else None,
-            policy=parts["policy"],
-            shadow=parts["shadow"],
-            split=parts["split"],
-            actor=change.actor,
-            reason=change.reason,
-            at=route.updated_at,
-        )
-    )
+        connection.execute(_UPDATE, values | {"of": change.model})
+    event = {
+        **parts,
+        "model": change.model,
+        "generation": route.generation,
+        "action": change.step.action.value,
+        "champion": route.champion,
+        "previous": current.champion if current else None,
+        "actor": change.actor,
+        "reason": change.reason,
+        "at": route.updated_at,
+    }
+    connection.execute(_INSERT_EVENT, event)
     return route
-
-
-def _route(row: sa.Row[tuple[object, ...]]) -> Route:
-    return Route.model_validate(dict(row._mapping))

@@ -10,7 +10,10 @@ from registry.errors import InputError, ModelNotFound
 from registry.ledger.database import Database, insert_if_absent
 from registry.ledger.tables import API_KEYS, ARTIFACT_OWNERS, AUDIT, OPTIMIZATIONS, SERVED_VERSIONS, TENANTS, USAGE
 from registry.records.release import OptimizationStatus
-from registry.records.tenant import DEFAULT_TENANT, Quotas, Tenant, TenantState, split_name
+from registry.records.tenant import DEFAULT_TENANT, Quotas, Tenant, TenantState, qualified, split_name
+
+ESCAPE = "/"
+"""What stands before a character that LIKE shall take as it is."""
 
 _LOOKED_AT = 1000
 """Of the newest optimizations: those that still run are among them."""
@@ -33,6 +36,11 @@ class Shortage:
     used: int
     limit: int
     more: int
+
+    def __str__(self) -> str:
+        """Say it as the tenant is told."""
+        use = f"{self.used} of {self.limit}, and {self.more} more asked"
+        return f"the quota {self.quota} of this tenant is used up: {use}"
 
 
 class Tenants:
@@ -142,16 +150,20 @@ class Tenants:
         Raises:
             ModelNotFound: there is no such tenant.
         """
-        tenant, _ = split_name(status.model)
-        locked = sa.select(TENANTS.c.quotas).where(TENANTS.c.name == tenant).with_for_update()
         with self._database.write() as connection:
-            found = connection.execute(locked).scalar_one_or_none()
-            if found is None:
-                raise ModelNotFound(_no_tenant(tenant))
-            short = next(_shortages(connection, tenant, status.model, Quotas.model_validate(found)), None)
+            short = _shortage(connection, status.model)
             if short is None:
                 connection.execute(sa.insert(OPTIMIZATIONS).values(optimization_row(status)))
         return short
+
+    def version_shortage(self, model: str) -> Shortage | None:
+        """Return what one more version of a model would not fit into now; nothing is claimed.
+
+        Raises:
+            ModelNotFound: there is no such tenant.
+        """
+        with self._database.read() as connection:
+            return _shortage(connection, model)
 
     def owns(self, tenant: str, sha256: str) -> bool:
         """True if a tenant has brought this artifact, or a version of its is made of it."""
@@ -171,10 +183,18 @@ class Tenants:
 
 
 def of_tenant(column: sa.Column[str], tenant: str) -> sa.ColumnElement[bool]:
-    """Return the condition that a column of qualified names holds a tenant's."""
+    """Return the condition that a column of qualified names holds a tenant's; those of ``default`` have no dot."""
     if tenant == DEFAULT_TENANT:
         return ~column.contains(".", autoescape=True)
-    return column.startswith(f"{tenant}.", autoescape=True)
+    return column.like(begins_with(qualified(tenant, "")), escape=ESCAPE)
+
+
+def begins_with(text: str) -> str:
+    """Return the pattern, for LIKE with ``ESCAPE``, of what begins with a part of a name.
+
+    It is one value, and not put together by the database: only so does SQLite find what it means by the index.
+    """
+    return text.replace("_", f"{ESCAPE}_") + "%"
 
 
 def note_owner(connection: sa.Connection, tenant: str, sha256: str, size_bytes: int) -> None:
@@ -189,6 +209,16 @@ def _holdings(connection: sa.Connection, tenant: str) -> Holdings:
     )
     models, versions = connection.execute(served).one()
     return Holdings(models, versions, _stored_bytes(connection, tenant))
+
+
+def _shortage(connection: sa.Connection, model: str) -> Shortage | None:
+    """Return the first quota that one more version of a model does not fit into, its tenant's row locked."""
+    tenant, _ = split_name(model)
+    locked = sa.select(TENANTS.c.quotas).where(TENANTS.c.name == tenant).with_for_update()
+    found = connection.execute(locked).scalar_one_or_none()
+    if found is None:
+        raise ModelNotFound(_no_tenant(tenant))
+    return next(_shortages(connection, tenant, model, Quotas.model_validate(found)), None)
 
 
 def _shortages(connection: sa.Connection, tenant: str, model: str, quotas: Quotas) -> Iterator[Shortage]:

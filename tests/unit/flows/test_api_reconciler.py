@@ -128,3 +128,12 @@ def test_prefect_down_is_a_note_and_closes_nothing(stack: FakeStack) -> None:
     (note,) = stack.platform.reconciler.look().notes
     assert "Prefect does not answer" in note
     assert stack.platform.ledger.optimization(identifier).state is OptimizationState.QUEUED
+
+
+def test_what_others_tell_is_among_the_notes_of_a_round(stack: FakeStack) -> None:
+    platform, refused = stack.platform, "the gateway has refused 2 updates (cds.update_rejected)"
+    folder = platform.settings.catalog_folder
+    telling = api_reconciler.Reconciler(
+        platform.ledger, stack.store, platform.deployments, folder, told=(lambda: (refused,),)
+    )
+    assert refused in telling.look().notes
