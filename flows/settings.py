@@ -50,7 +50,11 @@ class StackSettings(BaseSettings):
     )
     prefect_port: int = Field(default=4200, description="Prefect server and UI.")
     mlflow_port: int = Field(default=5000, description="MLflow server and UI.")
-    workers: int = Field(default=2, ge=1, description="Engine workers.")
+    workers: int = Field(
+        default=2,
+        ge=1,
+        description="Engine workers: one answers more on two cores; of two, one can be replaced.",
+    )
     pools: dict[str, ModelPool] = Field(default={}, description="Workers for some models alone, by the pool's name.")
     tls_certificate: Path | None = Field(default=None, description="PEM file; the gateway speaks TLS if it is set.")
     tls_key: Path | None = Field(default=None, description="PEM file of the certificate's key.")
