@@ -14,9 +14,7 @@ def begin(platform: Platform, status: OptimizationStatus) -> None:
     Raises:
         HTTPException: 403, the quota of models or of versions is used up.
     """
-    short = platform.ledger.tenants.claim_version(status)
-    if short is not None:
-        raise HTTPException(403, str(short))
+    _allow(platform.ledger.tenants.claim_version(status))
 
 
 def require_version(platform: Platform, model: str) -> None:
@@ -25,9 +23,7 @@ def require_version(platform: Platform, model: str) -> None:
     Raises:
         HTTPException: 403, the quota of models or of versions is used up.
     """
-    short = platform.ledger.tenants.version_shortage(model)
-    if short is not None:
-        raise HTTPException(403, str(short))
+    _allow(platform.ledger.tenants.version_shortage(model))
 
 
 def require_bytes(platform: Platform, who: Caller, size_bytes: int) -> None:
@@ -53,3 +49,8 @@ def own(platform: Platform, who: Caller, digest: str) -> None:
     size_bytes = platform.artifacts.size_bytes(digest)
     if not platform.ledger.tenants.own(who.tenant, digest, size_bytes):
         require_bytes(platform, who, size_bytes)
+
+
+def _allow(short: Shortage | None) -> None:
+    if short is not None:
+        raise HTTPException(403, str(short))

@@ -45,23 +45,12 @@ class Progress:
         self._ledger = ledger
         self._done: set[str] = set()
         self._seen: set[str] = set()
-        now = datetime.now(UTC)
+        running = queued(request).model_copy(update={"state": OptimizationState.RUNNING, "flow_run": flow_run})
         try:
             created_at = ledger.optimization(request.id).created_at
         except ModelNotFound:  # started in the Prefect UI, not through the control API
-            created_at = now
-        self._keep(
-            OptimizationStatus(
-                id=request.id,
-                model=request.model,
-                state=OptimizationState.RUNNING,
-                source=request.source,
-                evaluation_set=request.evaluation,
-                flow_run=flow_run,
-                created_at=created_at,
-                updated_at=now,
-            )
-        )
+            created_at = running.created_at
+        self._keep(running.model_copy(update={"created_at": created_at}))
 
     def stage(self, name: str) -> None:
         """Enter a stage, such as ``candidates``."""

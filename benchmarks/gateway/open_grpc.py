@@ -10,6 +10,7 @@ from typing import cast
 
 from benchmarks.serving.figures import Target
 from benchmarks.serving.load_http import HOST
+from serving.doors.grpc_wire import framed
 from serving.doors.http2_frames import (
     FIRST_WINDOW,
     LARGEST_WINDOW,
@@ -45,8 +46,7 @@ class _Connection(asyncio.Protocol):
         head = {":method": "POST", ":scheme": "http", ":path": target.path, ":authority": HOST, "te": "trailers"}
         named = {**head, "content-type": "application/grpc", **target.headers}
         self._head = block([(name.encode(), value.encode()) for name, value in named.items()])
-        body = target.body.read_bytes()
-        self._message = b"\0" + len(body).to_bytes(4) + body
+        self._message = framed(target.body.read_bytes())
         self._reader = FrameReader(_HEADER_BYTES)
         list(self._reader.read(PREFACE))  # a server sends none
         self._next = 1

@@ -4,9 +4,12 @@ Source: RFC 9110, sections 8.4 and 12.5.3; https://github.com/triton-inference-s
 for whole bodies in either; the length of the JSON before binary tensors is that of the body as it was before.
 """
 
+import asyncio
 import zlib
 
 from registry.errors import InputError
+from serving.engine.backlog import Backlog
+from serving.engine.fair_turns import Tenant
 
 SMALLEST_BYTES = 1024
 """Smaller answers fit into a packet or two as they are."""
@@ -41,6 +44,20 @@ def decompress(body: bytes, coding: str, limit: int) -> bytes:
     if engine.unused_data:
         raise InputError(f"the body: {len(engine.unused_data)} bytes stand behind what is compressed in {coding}")
     return found
+
+
+async def decompressed(body: bytes, coding: str, limit: int, backlog: Backlog, tenant: Tenant) -> bytes:
+    """Decompress in a thread, for it may take long; the body counts as waiting of its tenant meanwhile.
+
+    Raises:
+        InputError: it is not in this coding, or is cut short.
+        TransientError: as much waits as may, of this tenant (QueueFull) or of all.
+    """
+    held = backlog.enter_bytes(len(body), tenant)
+    try:
+        return await asyncio.to_thread(decompress, body, coding, limit)
+    finally:
+        backlog.leave(held, tenant)
 
 
 def compress(body: bytes, coding: str) -> bytes:

@@ -9,14 +9,12 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
 from registry.errors import BurnishError, InputError, QueueFull
 from serving.doors import compression, oip_grpc
 from serving.doors.grpc_call import Answered, Asked
 from serving.doors.grpc_metadata import CallMetadata, code_of, pushback
 from serving.doors.grpc_state import GrpcState
-from serving.doors.grpc_wire import OK, Code, Status
+from serving.doors.grpc_wire import OK, Code, Status, parsed
 from serving.doors.inferences import Inference, InferenceCall, Inferences
 from serving.doors.protocol import open_inference_pb2 as pb
 from serving.doors.requests import parse_version
@@ -45,7 +43,7 @@ class _Call(InferenceCall[Answered]):
         worker, about, slot, request = self.door.worker, self.given.about, None, None
         try:
             about.check()
-            request = self.door.parsed(pb.ModelInferRequest, self.given.body)
+            request = parsed(pb.ModelInferRequest, self.given.body)
             version = parse_version(request.model_version) if request.model_version else None
             slot = worker.engine.route(request.model_name, version, about.unit_id, about.tenant)
             if about.retried:
@@ -115,15 +113,12 @@ class GrpcDoor:
 
     async def _decompressed(self, asked: Asked, coding: str) -> Answered:
         """Answer a message that is compressed; it is read in a thread, for it may be long."""
-        tenant = asked.about.tenant
         try:
             if not compression.is_known(coding):
                 raise InputError("the message: is marked as compressed, but grpc-encoding does not say how")
-            held = self.worker.backlog.enter_bytes(len(asked.body), tenant)
-            try:
-                body = await asyncio.to_thread(compression.decompress, asked.body, coding, self.max_body_bytes)
-            finally:
-                self.worker.backlog.leave(held, tenant)
+            body = await compression.decompressed(
+                asked.body, coding, self.max_body_bytes, self.worker.backlog, asked.about.tenant
+            )
             if len(body) > self.max_body_bytes:
                 limit = self.max_body_bytes
                 raise QueueFull(f"the message is larger than max once it is decompressed: over {limit} bytes")
@@ -137,22 +132,10 @@ class GrpcDoor:
         """Answer a call that is no inference."""
         about, (kind, tell) = asked.about, self._state[asked.method]
         try:
-            response = await tell(self.parsed(kind, asked.body), about)
+            response = await tell(parsed(kind, asked.body), about)
         except BurnishError as error:
             return self.failed(about, error)
         return Answered(about, _success(about), response.SerializeToString())
-
-    @staticmethod
-    def parsed(kind: Any, body: bytes) -> Any:  # noqa: ANN401 - generated messages have no types
-        """Return a message of a kind.
-
-        Raises:
-            InputError: it is none.
-        """
-        try:
-            return kind.FromString(body)
-        except DecodeError as error:
-            raise InputError(f"the message: {error}") from error
 
     def failed(self, about: CallMetadata, error: BurnishError, slot: Slot | None = None) -> Answered:
         """Answer a call that fails, with what was to make its answer, and count and log it."""

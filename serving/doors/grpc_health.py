@@ -7,12 +7,12 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from registry.errors import InputError, ModelNotFound
 from serving.doors.grpc_metadata import CallMetadata
 from serving.doors.grpc_stream_call import StreamCall
+from serving.doors.grpc_wire import parsed
 from serving.engine.worker import Worker
 
 _POLL_SECONDS = 0.5
@@ -40,10 +40,7 @@ async def watch(worker: Worker, service: str, call: StreamCall) -> AsyncGenerato
     Raises:
         InputError: the message is none.
     """
-    try:
-        asked = [health_pb2.HealthCheckRequest.FromString(one.content) async for one in call.messages()]
-    except DecodeError as error:
-        raise InputError(f"the message: {error}") from error
+    asked = [parsed(health_pb2.HealthCheckRequest, one.content) async for one in call.messages()]
     if len(asked) != 1:
         raise InputError(f"the message: expected one, got {len(asked)}")
     unknown = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN

@@ -5,9 +5,12 @@ Source: https://github.com/grpc/grpc, doc/PROTOCOL-HTTP2.md, doc/statuscodes.md 
 
 import re
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from google.protobuf.message import DecodeError
+
+from registry.errors import InputError
 from serving.doors.http2_frames import block
 from serving.doors.http_messages import Headers
 
@@ -129,6 +132,18 @@ def read_head(headers: Headers) -> Head:
 def framed(message: bytes) -> bytes:
     """Return a message with its prefix; it is never compressed."""
     return b"\0%b%b" % (len(message).to_bytes(4), message)
+
+
+def parsed(kind: Any, body: bytes) -> Any:  # noqa: ANN401 - generated messages have no types
+    """Return a message of a kind.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        return kind.FromString(body)
+    except DecodeError as error:
+        raise InputError(f"the message: {error}") from error
 
 
 class Message(NamedTuple):

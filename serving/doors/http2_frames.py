@@ -26,6 +26,8 @@ _HEAD = Struct(">BHBBL")
 _LONG = Struct(">L")
 _SETTING = Struct(">HL")
 _NUMBER = 2**31 - 1
+_ENCODER = Encoder()
+"""Its table stays as it is: nothing that is written here goes into one."""
 
 
 class Kind(IntEnum):
@@ -167,7 +169,7 @@ def content_of(flags: int, payload: bytes) -> bytes:
 
 def block(headers: Headers) -> bytes:
     """Write headers."""
-    written: bytes = Encoder().encode([NeverIndexedHeaderTuple(*header) for header in headers])
+    written: bytes = _ENCODER.encode([NeverIndexedHeaderTuple(*header) for header in headers])
     return written
 
 

@@ -31,6 +31,11 @@ class _Stream:
     trailers: bytes | None = None
     sent: asyncio.Future[None] | None = None
 
+    def settle(self) -> None:
+        """Let whoever waits until all is sent go on."""
+        if self.sent is not None and not self.sent.done():
+            self.sent.set_result(None)
+
 
 class Http2Writer:
     """Writes to one client."""
@@ -57,8 +62,8 @@ class Http2Writer:
     def close(self, number: int) -> None:
         """Be done with a stream, whatever waits of it."""
         stream = self._streams.pop(number, None)
-        if stream is not None and stream.sent is not None and not stream.sent.done():
-            stream.sent.set_result(None)
+        if stream is not None:
+            stream.settle()
 
     def write(self, frames: bytes) -> None:
         """Write frames with whatever else is written in this round."""
@@ -166,7 +171,6 @@ class Http2Writer:
                 self.flush()  # which may find the socket full
         if stream.parts:
             return
-        if stream.sent is not None and not stream.sent.done():
-            stream.sent.set_result(None)
+        stream.settle()
         if stream.trailers is not None:
             self.end(number, stream.trailers)

@@ -124,11 +124,9 @@ class RestDoor:
         try:
             if not compression.is_known(coding):
                 raise Refused(415, f"the header content-encoding: unknown coding {coding!r:.40}", compression.ACCEPTED)
-            held = self.worker.backlog.enter_bytes(len(request.body), headers.tenant)
-            try:
-                body = await asyncio.to_thread(compression.decompress, request.body, coding, self._max_body_bytes)
-            finally:
-                self.worker.backlog.leave(held, headers.tenant)
+            body = await compression.decompressed(
+                request.body, coding, self._max_body_bytes, self.worker.backlog, headers.tenant
+            )
             if len(body) > self._max_body_bytes:
                 raise Refused(413, f"the body is larger than {self._max_body_bytes} bytes once it is decompressed")
         except (Refused, BurnishError) as error:
