@@ -1,5 +1,6 @@
 """The budget: what loaded versions hold of what is bounded, beside what the process really holds."""
 
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +9,10 @@ from registry.records.model import ServedVersion
 
 LARGE_BYTES = 4 * 2**20
 """Artifacts from this size on are loaded apart from the small ones, and the peak of each of their loads is measured."""
+
+QUICK_SECONDS = 0.002
+"""What is opened in no more is opened on the event loop, for beside a busy loop a thread takes several times as long to
+come by Python's lock again and again."""
 
 MEMORY, THREADS = 0, 1
 """Places in ``Amounts``; one place for each GPU follows."""
@@ -25,15 +30,22 @@ _LEAST = 0.25
 
 @dataclass(frozen=True)
 class Cost:
-    """What one version holds while it is loaded, and how much memory at the peak of its load."""
+    """What one version holds while it is loaded, how much memory at the peak of its load, and the work that this is."""
 
     held: Amounts
     loading: int = 0
+    opening_s: float = math.inf
+    """Processor time of the thread that opens it, its bytes checked."""
 
     @property
     def at_peak(self) -> Amounts:
         """What it holds at most while it loads."""
         return (max(self.held[MEMORY], self.loading), *self.held[1:])
+
+    @property
+    def quick(self) -> bool:
+        """True if it is opened, and closed, on the event loop: it is little work, and no other thread's or device's."""
+        return self.opening_s <= QUICK_SECONDS and self.held[MEMORY] < LARGE_BYTES and not any(self.held[THREADS:])
 
 
 class Budget:

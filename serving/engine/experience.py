@@ -1,5 +1,7 @@
 """Experience: what versions have cost, and so what the next one alike will cost."""
 
+from dataclasses import replace
+
 from registry.records.model import PluginConfig, ServedVersion
 from serving.engine.budget import MEMORY, Amounts, Cost
 
@@ -25,7 +27,7 @@ class Experience:
             return Cost((guess, *(0,) * (len(self._bounds) - 1)), guess)
         _, seen_size, cost = seen
         scale = max(1.0, size / max(seen_size, 1))
-        return Cost((int(cost.held[MEMORY] * scale), *cost.held[1:]), int(cost.loading * scale))
+        return replace(cost, held=(int(cost.held[MEMORY] * scale), *cost.held[1:]), loading=int(cost.loading * scale))
 
     def has_seen(self, served: ServedVersion) -> bool:
         """True if one of this runtime and size was measured, so that what is expected is no guess."""
@@ -46,18 +48,24 @@ class Experience:
         count, seen_size, before = self._seen.get(kind, (0, size, cost))
         self._seen[kind] = (
             count + 1,
-            _drawn(seen_size, size),
+            int(_drawn(seen_size, size)),
             Cost(
-                tuple(_drawn(old, new) for old, new in zip(before.held, cost.held, strict=True)),
-                max(cost.loading, _drawn(before.loading, cost.loading)),
+                tuple(int(_drawn(old, new)) for old, new in zip(before.held, cost.held, strict=True)),
+                max(cost.loading, int(_drawn(before.loading, cost.loading))),
+                _drawn(before.opening_s, cost.opening_s),
             ),
         )
+
+    def learn_work(self, served: ServedVersion, opening_s: float) -> None:
+        """Keep how long it took to open one of a kind of which the rest is known."""
+        count, size, cost = self._seen[_kind(served)]
+        self._seen[_kind(served)] = count, size, replace(cost, opening_s=_drawn(cost.opening_s, opening_s))
 
 
 def _kind(served: ServedVersion) -> tuple[str, int]:
     return served.runtime.label, served.artifact.size_bytes.bit_length()
 
 
-def _drawn(old: int, new: int) -> int:
+def _drawn(old: float, new: float) -> float:
     """A mean that follows."""
-    return old + (new - old) // 4
+    return old + (new - old) / 4

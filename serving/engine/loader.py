@@ -1,4 +1,8 @@
-"""The loader: checked bytes to warm sessions and back, beside the event loop."""
+"""The loader: checked bytes to warm sessions and back, beside the event loop unless that would take longer.
+
+Bytes are always fetched and checked beside it. A session that is opened in less time than a thread waits for Python's
+lock beside a busy loop is opened on the loop, one after the other with rounds of the loop between, and closed there.
+"""
 
 import asyncio
 import contextlib
@@ -6,8 +10,10 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +31,8 @@ from serving.memory import give_back
 from serving.runtime import Runtime, Session, build_runtime
 
 _THREADS = 2
+_PLACES = {False: 2 * _THREADS, True: _THREADS}
+"""Of loads under way, by whether they are large: of the small ones, some wait for the loop while others are checked."""
 _TIMED_RUNS = 2
 _QUICK_SECONDS = 1e-4
 """A run that was so quick needs no second one to tell what runs cost."""
@@ -45,8 +53,26 @@ class Opened(NamedTuple):
     cost: Cost
 
 
+class _Checked(NamedTuple):
+    """An artifact whose bytes are what they should be, and the guard of what loads it."""
+
+    folder: Path
+    contain: Contain
+
+
+Opening = Callable[[ServedVersion, Callable[[], Session]], tuple[Session, Cost]]
+"""Loads a version, and tells what it costs."""
+
+
+class Leaving(NamedTuple):
+    """A version that is to be closed, and what it has cost."""
+
+    batcher: Batcher
+    cost: Cost
+
+
 class Loader:
-    """Opens and closes sessions on threads of its own; a large artifact never keeps small ones waiting.
+    """Opens and closes sessions; a large artifact never keeps small ones waiting.
 
     Bytes are fetched and checked side by side. One small session is built or closed at a time, and one large one built,
     so that the cost of each can be measured.
@@ -63,22 +89,31 @@ class Loader:
         self._pools = {
             large: ThreadPoolExecutor(_THREADS, "load-large" if large else "load") for large in (False, True)
         }
-        self._gates = {large: FairGate(_THREADS) for large in (False, True)}
+        self._gates = {large: FairGate(places) for large, places in _PLACES.items()}
         """Before the pools, whose own queues know no tenants."""
         self._turns = {large: threading.Lock() for large in (False, True)}
         self._runtimes: dict[str, Runtime] = {}
 
-    async def load(self, slot: Slot, first: Iterable[Batcher]) -> Opened:
+    async def load(self, slot: Slot, first: Iterable[Leaving]) -> Opened:
         """Close what must go first, then check the bytes of a version, open it, warm it up and time it.
 
         Raises:
             BurnishError: it cannot be loaded.
         """
-        large = is_large(slot.served)
-        for batcher in first:
-            await batcher.finished()
+        for leaving in first:
+            await self.close(leaving)
+        served, large = slot.served, is_large(slot.served)
         async with self._gates[large].turn(slot.tenant):
-            return await asyncio.get_running_loop().run_in_executor(self._pools[large], self._load, slot, first)
+            beside = partial(asyncio.get_running_loop().run_in_executor, self._pools[large])
+            if self._meter.wants(served):
+                return await beside(self._load, slot, self._meter.measured)
+            if not (slot.cost or self.experience.expected(served)).quick:
+                return await beside(self._load, slot, self._meter.expected)
+            checked = await beside(self._check, slot)
+            with self._at_once() as free:
+                if free:
+                    return self._open(slot, checked, self._meter.expected)
+            return await beside(self._open_in_turn, slot, checked, self._meter.expected)
 
     async def prepare(self, configs: Iterable[PluginConfig]) -> None:
         """Set up the libraries of runtimes, so that no request waits for that; what is not here is told of later."""
@@ -86,10 +121,16 @@ class Loader:
             with contextlib.suppress(BurnishError):
                 await asyncio.to_thread(self._contain, self._runtime, config)
 
-    async def close(self, batcher: Batcher) -> None:
+    async def close(self, leaving: Leaving) -> None:
         """Close a session once its last run is over; a run outlives requests that were cancelled."""
-        await batcher.finished()
-        await asyncio.get_running_loop().run_in_executor(self._pools[False], self._close, batcher)
+        await leaving.batcher.finished()
+        session = leaving.batcher.session
+        if leaving.cost.quick:
+            with self._at_once() as free:
+                if free:
+                    self._close(session)
+                    return
+        await asyncio.get_running_loop().run_in_executor(self._pools[False], self._close_in_turn, session)
 
     async def give_back(self) -> None:
         """Return freed memory to the system."""
@@ -100,14 +141,31 @@ class Loader:
         for pool in self._pools.values():
             pool.shutdown()
 
-    def _load(self, slot: Slot, first: Iterable[Batcher]) -> Opened:
-        served = slot.served
-        for batcher in first:
-            self._close(batcher)
+    @contextmanager
+    def _at_once(self) -> Iterator[bool]:
+        """Take the turn of the small sessions if it is free, and yield if it was; the loop cannot wait for it."""
+        turn = self._turns[False]
+        free = turn.acquire(blocking=False)
+        try:
+            yield free
+        finally:
+            if free:
+                turn.release()
+
+    def _load(self, slot: Slot, opening: Opening) -> Opened:
+        return self._open_in_turn(slot, self._check(slot), opening)
+
+    def _check(self, slot: Slot) -> _Checked:
         contain = self._around(slot.digest, loading=True)
-        folder = self._contain(self._store.checkout, served.artifact.sha256)
-        with self._turns[is_large(served)]:
-            session, cost = self._contain(self._meter.measured, served, lambda: contain(self._open, served, folder))
+        return _Checked(self._contain(self._store.checkout, slot.served.artifact.sha256), contain)
+
+    def _open_in_turn(self, slot: Slot, checked: _Checked, opening: Opening) -> Opened:
+        with self._turns[is_large(slot.served)]:
+            return self._open(slot, checked, opening)
+
+    def _open(self, slot: Slot, checked: _Checked, opening: Opening) -> Opened:
+        served, contain = slot.served, checked.contain
+        session, cost = self._contain(opening, served, lambda: contain(self._session, served, checked.folder))
         try:
             seconds = contain(_seconds_per_run, session)
         except BaseException:
@@ -118,7 +176,7 @@ class Loader:
         batcher = Batcher(session, limits, contain, self._runs, slot.statistics, lambda: slot.policy, slot.tenant)
         return Opened(batcher, cost)
 
-    def _open(self, served: ServedVersion, folder: Path) -> Session:
+    def _session(self, served: ServedVersion, folder: Path) -> Session:
         session = self._runtime(served.runtime).load(folder, served.artifact.format, served.signature)
         try:
             session.warm_up()
@@ -136,12 +194,15 @@ class Loader:
             self._runtimes[key] = runtime
         return runtime
 
-    def _close(self, batcher: Batcher) -> None:
+    def _close_in_turn(self, session: Session) -> None:
+        with self._turns[False]:
+            self._close(session)
+
+    def _close(self, session: Session) -> None:
         try:
-            with self._turns[False]:
-                self._contain(batcher.session.close)
+            self._contain(session.close)
         except BurnishError as error:
-            _log.error("a session of %s could not be closed: %s", type(batcher.session).__name__, error)
+            _log.error("a session of %s could not be closed: %s", type(session).__name__, error)
 
 
 def _set_up(config: PluginConfig) -> Runtime:

@@ -1,7 +1,9 @@
 """The meter: what a load costs, measured, or known from loads alike."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Protocol
 
 from registry.records.model import ServedVersion
@@ -48,22 +50,31 @@ class Meter:
         self._budget.set_apart(resident_set_bytes() - before)
         return runtime
 
+    def wants(self, served: ServedVersion) -> bool:
+        """True if the next load of a version is to be measured; asked once for each load."""
+        self._loads += 1
+        return is_large(served) or not self.experience.sure(served) or self._loads % _MEASURED_EVERY == 0
+
+    def expected(self, served: ServedVersion, load: Callable[[], Session]) -> tuple[Session, Cost]:
+        """Load one of a kind of which enough were measured: it costs what they did; only its work is looked at."""
+        with unmeasured():
+            session, opening_s = _timed(load)
+        self.experience.learn_work(served, opening_s)
+        return session, replace(self.experience.expected(served), opening_s=opening_s)
+
     def measured(self, served: ServedVersion, load: Callable[[], Session]) -> tuple[Session, Cost]:
         """Load one version and return its cost.
 
         What a small one adds cannot be told while a large one is loaded: then it is taken to cost what is expected.
         """
         large = is_large(served)
-        self._loads += 1
-        if not large and self.experience.sure(served) and self._loads % _MEASURED_EVERY:
-            return self._quickly(served, load)
         first = not self.experience.knows(served.runtime)
         self._large_loads += large
         occupied = self._budget.process_bytes  # of which a library is no part that is imported only now
         others = self._threads_and_gpu()
         before = start_peak() if large else 0
         try:
-            session, kept = (load(), 0) if large else _on_fresh_thread(load)
+            (session, opening_s), kept = (_timed(load), 0) if large else _on_fresh_thread(load)
             disturbed = not large and self._large_loads > 0
         finally:
             self._large_loads -= large
@@ -72,32 +83,33 @@ class Meter:
         held = max(session.resident_bytes - kept, served.artifact.size_bytes)
         loading = peak_bytes() - before if large else held
         added = (max(0, now - then) for now, then in zip(self._threads_and_gpu(), others, strict=True))
-        cost = Cost((held, *added), loading)
+        cost = Cost((held, *added), loading, opening_s)
         if first:  # what a library sets up once stays, whatever is unloaded
             self._budget.set_apart(self._budget.process_bytes - occupied - held)
         self.experience.learn(served, cost)
         return session, cost
 
-    def _quickly(self, served: ServedVersion, load: Callable[[], Session]) -> tuple[Session, Cost]:
-        """Load one of a kind of which enough were measured: it costs what they did."""
-        with unmeasured():
-            session = load()
-        return session, self.experience.expected(served)
-
     def _threads_and_gpu(self) -> tuple[int, ...]:
         return (thread_count(), *self._devices.used_bytes())
 
 
-def _on_fresh_thread(load: Callable[[], Session]) -> tuple[Session, int]:
+def _timed(load: Callable[[], Session]) -> tuple[Session, float]:
+    """Load; return also the processor time of this thread, which waits for others do not lengthen."""
+    start = time.thread_time()
+    session = load()
+    return session, time.thread_time() - start
+
+
+def _on_fresh_thread(load: Callable[[], Session]) -> tuple[tuple[Session, float], int]:
     """Load on a thread of its own; return also the bytes that the allocator kept for the thread until it ended.
 
     What is kept for a thread counts as in use. On one that has closed sessions before, the next session would move into
     that, and seem to cost a tenth less than it does.
     """
 
-    def work() -> tuple[Session, int]:
-        return load(), allocated_bytes()
+    def work() -> tuple[tuple[Session, float], int]:
+        return _timed(load), allocated_bytes()
 
     with ThreadPoolExecutor(1, "load-measured") as fresh:
-        session, in_use = fresh.submit(work).result()
-    return session, max(0, in_use - allocated_bytes())
+        timed, in_use = fresh.submit(work).result()
+    return timed, max(0, in_use - allocated_bytes())

@@ -6,9 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from registry.errors import TransientError
-from serving.engine.batcher import Batcher
-from serving.engine.budget import MEMORY, Amounts, Budget, at_least, is_large, minus, plus
-from serving.engine.loader import Loader, Opened
+from serving.engine.budget import MEMORY, Amounts, Budget, Cost, at_least, is_large, minus, plus
+from serving.engine.loader import Leaving, Loader, Opened
 from serving.engine.recency import Recency
 from serving.engine.slot import Slot
 from serving.engine.tenant_shares import TenantShares
@@ -26,7 +25,7 @@ _MIB = 2**20
 class Claim(NamedTuple):
     """Room that was made for a load: what is to be closed first, and what is reserved until it is over."""
 
-    first: list[Batcher]
+    first: list[Leaving]
     reserved: Amounts
 
 
@@ -40,7 +39,7 @@ class Room:
         self.evictions = 0
         """Versions that were unloaded to make room."""
         self._loader = loader
-        self._resident: dict[Slot, Amounts] = {}
+        self._resident: dict[Slot, Cost] = {}
         self._order = Recency()
         self._pinned: set[Slot] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -102,7 +101,7 @@ class Room:
         self.check_fits(wanted)
         self.shares.check_fits(slot.tenant, wanted[MEMORY])
         deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
-        taken: list[tuple[Batcher, Amounts]] = []
+        taken: list[Leaving] = []
         freed = self.nothing
         try:
             # What is being closed for nobody's sake is closed before this load begins: nothing more goes in its place.
@@ -120,19 +119,19 @@ class Room:
                     await self.unload(victim)
                 else:
                     taken.append(self._take_out(victim))
-                    freed = plus(freed, taken[-1][1])
+                    freed = plus(freed, taken[-1].cost.held)
         except BaseException:
-            for batcher, amounts in taken:
-                self._close_later(batcher, amounts)
+            for leaving in taken:
+                self._close_later(leaving)
             raise
         reserved = at_least(wanted, freed)
         self.budget.reserve(minus(reserved, freed))
-        return Claim([batcher for batcher, _ in taken], reserved)
+        return Claim(taken, reserved)
 
     def fill(self, slot: Slot, opened: Opened) -> None:
         """Take in a version that was loaded, and correct the account by what the process holds now."""
         slot.batcher = opened.batcher
-        self._resident[slot] = opened.cost.held
+        self._resident[slot] = opened.cost
         self._order.add(slot)
         self.budget.charge(opened.cost.held)
         self.shares.charge(slot.tenant, opened.cost.held[MEMORY])
@@ -148,7 +147,7 @@ class Room:
 
     def unload(self, slot: Slot) -> asyncio.Task[None]:
         """Take a version out at once, and close it when its last run is over."""
-        return self._close_later(*self._take_out(slot))
+        return self._close_later(self._take_out(slot))
 
     async def relieve(self) -> None:
         """Give freed memory back to the system; evict where the process holds too much even so."""
@@ -204,28 +203,28 @@ class Room:
             self.evictions += 1
             self.unload(slot)
 
-    def _take_out(self, slot: Slot) -> tuple[Batcher, Amounts]:
+    def _take_out(self, slot: Slot) -> Leaving:
         """Take a version from its slot; what it holds is reserved until it is closed."""
-        batcher, amounts = slot.batcher, self._resident.pop(slot)
+        batcher, cost = slot.batcher, self._resident.pop(slot)
         self._order.remove(slot)
         assert batcher is not None
         slot.batcher = None
-        self.budget.refund(amounts)
-        self.shares.charge(slot.tenant, -amounts[MEMORY])
-        self.budget.reserve(amounts)
-        return batcher, amounts
+        self.budget.refund(cost.held)
+        self.shares.charge(slot.tenant, -cost.held[MEMORY])
+        self.budget.reserve(cost.held)
+        return Leaving(batcher, cost)
 
-    def _close_later(self, batcher: Batcher, amounts: Amounts) -> asyncio.Task[None]:
-        self._going = plus(self._going, amounts)
-        task = asyncio.create_task(self._close(batcher, amounts))
+    def _close_later(self, leaving: Leaving) -> asyncio.Task[None]:
+        self._going = plus(self._going, leaving.cost.held)
+        task = asyncio.create_task(self._close(leaving))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         return task
 
-    async def _close(self, batcher: Batcher, amounts: Amounts) -> None:
-        await self._loader.close(batcher)
-        self.budget.settle(amounts)
-        self._going = minus(self._going, amounts)
+    async def _close(self, leaving: Leaving) -> None:
+        await self._loader.close(leaving)
+        self.budget.settle(leaving.cost.held)
+        self._going = minus(self._going, leaving.cost.held)
         self._let_go.set()
 
     async def _crowded(self, wanted: Amounts) -> bool:
@@ -249,5 +248,5 @@ class Room:
     def _sum(self, slots: Collection[Slot]) -> Amounts:
         total = self.nothing
         for slot in slots:
-            total = plus(total, self._resident[slot])
+            total = plus(total, self._resident[slot].held)
         return total

@@ -92,23 +92,29 @@ class OnnxRuntime(Runtime):
         return expected.session(session, fixed, signature, bytes_added(before, folder))
 
     def _open(self, file: Path, fixed_axes: Mapping[str, int] | None = None) -> state.InferenceSession:
-        options = self._options()
-        for axis, size in (fixed_axes or {}).items():
-            options.add_free_dimension_override_by_name(axis, size)
+        options = self._options(tuple((fixed_axes or {}).items()))
         return _initialized(state.InferenceSession(options, str(file), True, False))
 
-    def _options(self) -> onnxruntime.SessionOptions:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.enable_cpu_mem_arena = self.memory_arena
-        options.enable_mem_pattern = self.memory_arena
-        options.log_severity_level = _ERRORS_ONLY
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0" if self.threads == 1 else "1")
-        # On x86 without VNNI, products of uint8 with int8 that uses all 8 bits saturate: slower kernels that do not.
-        options.add_session_config_entry("session.x64quantprecision", "1")
-        return options
+    def _options(self, fixed_axes: tuple[tuple[str, int], ...] = ()) -> onnxruntime.SessionOptions:
+        return _options(self.threads, self.memory_arena, fixed_axes)
+
+
+@lru_cache(maxsize=1024)
+def _options(threads: int, memory_arena: bool, fixed_axes: tuple[tuple[str, int], ...]) -> onnxruntime.SessionOptions:
+    """A session copies its options, so that all alike can be given the same."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.enable_cpu_mem_arena = memory_arena
+    options.enable_mem_pattern = memory_arena
+    options.log_severity_level = _ERRORS_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
+    # On x86 without VNNI, products of uint8 with int8 that uses all 8 bits saturate: slower kernels that do not.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    for axis, size in fixed_axes:
+        options.add_free_dimension_override_by_name(axis, size)
+    return options
 
 
 class OnnxRuntimeSession(Session):

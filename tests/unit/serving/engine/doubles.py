@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,7 @@ class FakeSession(Session):
         self.shapes: list[tuple[int, ...]] = []
         self.broken = False
         self.closed = False
+        self.closed_by = ""
         self.running = threading.Event()
         self.may_run = threading.Event()
         self.may_run.set()
@@ -67,6 +69,7 @@ class FakeSession(Session):
 
     def close(self) -> None:
         self.closed = True
+        self.closed_by = threading.current_thread().name
 
 
 def digest_of(name: str) -> str:
@@ -107,7 +110,12 @@ class FakeWorld:
     sessions: dict[str, FakeSession] = field(default_factory=dict)
     checkouts: list[str] = field(default_factory=list)
     loads: list[str] = field(default_factory=list)
+    loaded_by: list[str] = field(default_factory=list)
+    """The thread of each load."""
+    may_check_out: threading.Event = field(default_factory=threading.Event)
     may_load: threading.Event = field(default_factory=threading.Event)
+    work_s: float = 0.0
+    """Processor time that a load takes."""
     most_open: int = 0
     """Sessions that were open at the same time."""
     leaked_bytes: int = 0
@@ -118,6 +126,7 @@ class FakeWorld:
     """What the runtime's library takes once."""
 
     def __post_init__(self) -> None:
+        self.may_check_out.set()
         self.may_load.set()
 
     def add(self, version: ServedVersion, session: FakeSession) -> FakeSession:
@@ -129,6 +138,7 @@ class FakeWorld:
 
     def checkout(self, digest: str) -> Path:
         self.checkouts.append(digest)
+        assert self.may_check_out.wait(WAIT_SECONDS)
         if digest not in self.sessions:
             raise ModelNotFound(f"no artifact {digest}")
         return Path(digest)
@@ -148,7 +158,11 @@ class FakeWorld:
     def load(self, folder: Path, artifact_format: ArtifactFormat, signature: Signature) -> Session:
         del artifact_format, signature
         self.loads.append(folder.name)
+        self.loaded_by.append(threading.current_thread().name)
         assert self.may_load.wait(WAIT_SECONDS)
+        end = time.thread_time() + self.work_s
+        while time.thread_time() < end:
+            pass
         session = self.sessions[folder.name]
         session.closed = False
         self.most_open = max(self.most_open, sum(not self.sessions[digest].closed for digest in set(self.loads)))

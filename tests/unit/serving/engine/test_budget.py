@@ -87,9 +87,20 @@ def test_a_load_is_expected_to_cost_what_loads_alike_did() -> None:
     assert guess.held[0] > first.artifact.size_bytes
     assert not experience.sure(first)
     for _ in range(8):
-        experience.learn(first, Cost((3 * MIB, 2), loading=4 * MIB))
-    assert experience.expected(served(2)) == Cost((3 * MIB, 2), loading=4 * MIB)
+        experience.learn(first, Cost((3 * MIB, 2), loading=4 * MIB, opening_s=0.5))
+    assert experience.expected(served(2)) == Cost((3 * MIB, 2), loading=4 * MIB, opening_s=0.5)
     assert experience.sure(first)
+    experience.learn_work(first, 0.1)
+    assert experience.expected(served(2)) == Cost((3 * MIB, 2), loading=4 * MIB, opening_s=0.4)
+
+
+def test_quick_is_what_one_thread_opens_in_a_moment() -> None:
+    assert Cost((MIB, 0), opening_s=0.001).quick
+    assert not Cost((MIB, 0)).quick
+    assert not Cost((MIB, 0), opening_s=0.01).quick
+    assert not Cost((MIB, 1), opening_s=0.001).quick
+    assert not Cost((MIB, 0, 1), opening_s=0.001).quick
+    assert not Cost((5 * MIB, 0), opening_s=0.001).quick
 
 
 def test_a_guess_never_refuses_what_may_fit() -> None:

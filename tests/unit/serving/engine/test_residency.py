@@ -207,10 +207,10 @@ def test_one_load_at_a_time_is_admitted_on_a_guess_and_many_once_the_cost_is_kno
             assert len(world.checkouts) == 1
             world.may_load.set()
             await asyncio.gather(*waiting)
-            world.may_load.clear()
+            world.may_check_out.clear()
             waiting = [asyncio.create_task(use(residency, slot)) for slot in given[20:]]
             await until(lambda: budget.reserved[0] == 10 * MIB)
-            world.may_load.set()
+            world.may_check_out.set()
             await asyncio.gather(*waiting)
             assert len(loaded(given)) == len(world.loads) == 30
 
