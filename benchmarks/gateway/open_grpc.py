@@ -11,6 +11,7 @@ from typing import cast
 from benchmarks.serving.figures import Target
 from benchmarks.serving.load_http import HOST
 from serving.doors.grpc_wire import framed
+from serving.doors.hpack import block
 from serving.doors.http2_frames import (
     FIRST_WINDOW,
     LARGEST_WINDOW,
@@ -18,7 +19,6 @@ from serving.doors.http2_frames import (
     Flag,
     Kind,
     Setting,
-    block,
     frame,
     headers_frames,
     more,

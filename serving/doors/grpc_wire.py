@@ -11,7 +11,7 @@ from urllib.parse import quote
 from google.protobuf.message import DecodeError
 
 from registry.errors import InputError
-from serving.doors.http2_frames import block
+from serving.doors.hpack import block
 from serving.doors.http_messages import Headers
 
 PREFIX_BYTES = 5

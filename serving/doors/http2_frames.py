@@ -1,18 +1,11 @@
 """The frames of HTTP/2, as bytes: what is common to all of them, and those that a server writes.
 
-Blocks of headers are written without the table that they might refer to, so that one is the same bytes in every answer
-and two of them stand one behind the other.
-
-Source: RFC 9113 (HTTP/2), sections 4 to 7; RFC 7541 (HPACK), by https://github.com/python-hyper/hpack.
+Source: RFC 9113 (HTTP/2), sections 4 to 7.
 """
 
 from collections.abc import Iterator
 from enum import IntEnum
 from struct import Struct
-
-from hpack import Encoder, NeverIndexedHeaderTuple
-
-from serving.doors.http_messages import Headers
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD_BYTES = 9
@@ -26,8 +19,6 @@ _HEAD = Struct(">BHBBL")
 _LONG = Struct(">L")
 _SETTING = Struct(">HL")
 _NUMBER = 2**31 - 1
-_ENCODER = Encoder()
-"""Its table stays as it is: nothing that is written here goes into one."""
 
 
 class Kind(IntEnum):
@@ -165,12 +156,6 @@ def content_of(flags: int, payload: bytes) -> bytes:
     if start > end:
         raise Broken(Fault.PROTOCOL_ERROR)
     return payload[start:end]
-
-
-def block(headers: Headers) -> bytes:
-    """Write headers."""
-    written: bytes = _ENCODER.encode([NeverIndexedHeaderTuple(*header) for header in headers])
-    return written
 
 
 def headers_frames(number: int, written: bytes, *, end: bool) -> bytes:

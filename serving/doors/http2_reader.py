@@ -1,23 +1,18 @@
 """Frames out of the bytes of an HTTP/2 client: their sizes are checked first, and headers are put together and decoded.
 
-Source: RFC 9113 (HTTP/2), sections 3.4, 4 and 6.10; RFC 7541 (HPACK).
+Source: RFC 9113 (HTTP/2), sections 3.4, 4 and 6.10.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-from hpack import Decoder, HPACKError
-
+from serving.doors.hpack import HeaderDecoder, NotHpack
 from serving.doors.http2_frames import HEAD_BYTES, PREFACE, Broken, Fault, Flag, Kind, content_of, read_head
 from serving.doors.http_messages import Headers
 
 LARGEST_FRAME = 64 * 1024
 _PARTS = 32
 """Frames that headers may come in; a few hold all that they may be."""
-_KNOWN = 64
-"""Blocks of headers that are remembered of a connection."""
-_REFERENCE, _LONG_REFERENCE = 0x80, 0xFF
-"""The first byte of what refers to the table, and of what takes more bytes for that (RFC 7541, 6.1 and 5.1)."""
 
 
 class Frame(NamedTuple):
@@ -37,13 +32,12 @@ class FrameReader:
     def __init__(self, header_bytes: int) -> None:
         """Take how large headers may be, before and after they are decoded."""
         self._header_bytes = header_bytes
-        self._decoder = Decoder(header_bytes)
+        self._decoder = HeaderDecoder(header_bytes)
         self._greeted = False
         self._left = b""
         self._begun: Frame | None = None
         """Headers that are not whole."""
         self._parts = 0
-        self._known: dict[bytes, Headers] = {}
 
     def read(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames that are whole with this.
@@ -82,39 +76,25 @@ class FrameReader:
 
     def _headers(self, frame: Frame) -> Frame | None:
         """Put headers together; return them if they are whole."""
-        begun = self._begun
+        begun, first = self._begun, frame
         if begun is None:
             if frame.kind != Kind.HEADERS:
                 raise Broken(Fault.PROTOCOL_ERROR)
-            whole = frame._replace(payload=content_of(frame.flags, frame.payload))
+            payload = content_of(frame.flags, frame.payload)
             self._parts = 0
         elif frame.kind == Kind.CONTINUATION and frame.number == begun.number:
-            whole = begun._replace(payload=begun.payload + frame.payload)
+            first, payload = begun, begun.payload + frame.payload
         else:
             raise Broken(Fault.PROTOCOL_ERROR)
         self._parts += 1
-        if len(whole.payload) > self._header_bytes or self._parts > _PARTS:
+        if len(payload) > self._header_bytes or self._parts > _PARTS:
             raise Broken(Fault.ENHANCE_YOUR_CALM)
         if not frame.flags & Flag.END_HEADERS:
-            self._begun = whole
+            self._begun = Frame(first.kind, first.flags, first.number, payload)
             return None
         self._begun = None
-        return whole._replace(headers=self._decoded(whole.payload))
-
-    def _decoded(self, block: bytes) -> Headers:
-        """Decode headers; those of a client that asks for the same again and again are known.
-
-        They are all references then, of one byte each, to a table that only other blocks can change.
-        """
-        known = self._known.get(block)
-        if known is not None:
-            return known
         try:
-            headers = cast("Headers", self._decoder.decode(block, raw=True))
-        except HPACKError as error:
+            headers = self._decoder.decode(payload)
+        except NotHpack as error:
             raise Broken(Fault.COMPRESSION_ERROR) from error
-        if len(self._known) == _KNOWN or not block or min(block) < _REFERENCE or max(block) == _LONG_REFERENCE:
-            self._known.clear()
-        else:
-            self._known[block] = headers
-        return headers
+        return Frame(first.kind, first.flags, first.number, payload, headers)

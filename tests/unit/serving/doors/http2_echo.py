@@ -5,8 +5,8 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from serving.doors.hpack import block
 from serving.doors.http2 import Http2Connection
-from serving.doors.http2_frames import block
 from serving.doors.http2_request import Http2Limits
 from serving.doors.http_messages import Headers
 from serving.doors.server import Connection, Server
