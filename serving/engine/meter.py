@@ -1,9 +1,9 @@
 """The meter: what a load costs, measured, or known from loads alike."""
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from time import thread_time
 from typing import Protocol
 
 from registry.records.model import ServedVersion
@@ -95,9 +95,9 @@ class Meter:
 
 def _timed(load: Callable[[], Session]) -> tuple[Session, float]:
     """Load; return also the processor time of this thread, which waits for others do not lengthen."""
-    start = time.thread_time()
+    start = thread_time()
     session = load()
-    return session, time.thread_time() - start
+    return session, thread_time() - start
 
 
 def _on_fresh_thread(load: Callable[[], Session]) -> tuple[tuple[Session, float], int]:
