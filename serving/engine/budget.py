@@ -52,7 +52,7 @@ class Budget:
     """The account of one worker. What is charged is corrected by what the process really holds.
 
     The sum of what sessions cost says too little where an allocator keeps freed memory or a library holds more than it
-    tells. So some of what the process may hold is kept free of sessions, and when the process holds half of that too,
+    tells. So some of what the process may hold is kept free of sessions, and when the process holds a quarter of that too,
     the memory that may be charged is lowered; it is raised again, slowly, when the process has room.
     """
 
@@ -75,7 +75,7 @@ class Budget:
         """What loads that are under way may come to hold."""
         self._resident = resident
         self._baseline = resident()
-        self._mark = self._tightest = bounds[MEMORY] + slack // 2
+        self._mark = self._tightest = bounds[MEMORY] + slack // 4
 
     @property
     def process_bytes(self) -> int:

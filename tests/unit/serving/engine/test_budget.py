@@ -42,8 +42,8 @@ def test_near_the_bound_no_more_is_charged_and_growth_lowers_the_ceiling() -> No
     process = Process()
     budget = Budget((80 * MIB, 8), process, 20 * MIB)
     budget.charge((70 * MIB, 0))
-    process.resident += 90 * MIB
-    assert not budget.observe(), "half of what is kept free of sessions is for what does not grow"
+    process.resident += 85 * MIB
+    assert not budget.observe(), "a quarter of what is kept free of sessions is for what does not grow"
     assert budget.ceiling == 80 * MIB
     process.resident += 6 * MIB
     assert budget.observe()
