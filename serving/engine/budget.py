@@ -52,8 +52,8 @@ class Budget:
     """The account of one worker. What is charged is corrected by what the process really holds.
 
     The sum of what sessions cost says too little where an allocator keeps freed memory or a library holds more than it
-    tells. So some of what the process may hold is kept free of sessions, and when the process holds a quarter of that too,
-    the memory that may be charged is lowered; it is raised again, slowly, when the process has room.
+    tells. So some of what the process may hold is kept free of sessions, and when the process holds a quarter of that
+    too, the memory that may be charged is lowered; it is raised again, slowly, when the process has room.
     """
 
     def __init__(self, bounds: Amounts, resident: Callable[[], int], slack: int) -> None:
