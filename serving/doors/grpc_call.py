@@ -66,15 +66,15 @@ class Call:
 
     def __init__(self, service: Service, connection: Http2Connection, number: int, headers: Headers, at: Head) -> None:
         """Take what calls share, where it came from, and what it said at its beginning."""
-        loop = asyncio.get_running_loop()
-        self.deadline = loop.time() + _READ_SECONDS
+        now = asyncio.get_running_loop().time()
+        self.deadline = now + _READ_SECONDS
         self.whole = False
         self._service = service
         self._connection = connection
         self._number = number
         self._headers = headers
         self._head = at
-        self._wanted_until = math.inf if at.timeout_s is None else loop.time() + at.timeout_s
+        self._wanted_until = math.inf if at.timeout_s is None else now + at.timeout_s
         self._messages = Messages(service.limit)
         self._kept = KeptBodies(service.bodies)
         self._untaken = 0
@@ -88,7 +88,8 @@ class Call:
 
     def over(self) -> None:
         """Let go of all that belongs to it."""
-        self._kept.count((), [])
+        if self._kept.size:
+            self._kept.count((), [])
         self._service.open_calls.discard(self)
         if self._work is not None:
             self._work.cancel()

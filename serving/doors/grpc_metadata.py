@@ -9,16 +9,14 @@ from serving.doors.http_messages import Headers
 from serving.doors.requests import checked_id, new_request_id
 from serving.engine.trace_context import Parent, read_parent
 
-_REQUEST_ID = "x-request-id"
-_UNIT_ID = "x-burnish-unit"
-_TRACEPARENT = "traceparent"
+_REQUEST_ID, _REQUEST_ID_KEY = "x-request-id", b"x-request-id"
+_UNIT_ID, _UNIT_ID_KEY = "x-burnish-unit", b"x-burnish-unit"
+_TRACEPARENT, _TRACEPARENT_KEY = "traceparent", b"traceparent"
+_TENANT_KEY = TENANT_HEADER.encode()
+_ATTEMPT_KEY = b"x-envoy-attempt-count"
 _PUSHBACK = "grpc-retry-pushback-ms"
 """Trailing metadata: when a client with a retry policy may try again (gRFC A6)."""
 
-_READ = {
-    name.encode(): name
-    for name in (_REQUEST_ID, TENANT_HEADER, _UNIT_ID, _TRACEPARENT, "tracestate", "x-envoy-attempt-count")
-}
 _CODES: tuple[tuple[type[BurnishError], Code], ...] = (
     (InputError, Code.INVALID_ARGUMENT),
     (ModelNotFound, Code.NOT_FOUND),
@@ -69,23 +67,21 @@ class CallMetadata(NamedTuple):
 
 def read_metadata(headers: Headers, size: int) -> CallMetadata:
     """Read what concerns the door; the ids are not checked yet, so that a refusal can name them."""
-    found: dict[str, str] = {}
-    states = []
-    for name, value in headers:
-        known = _READ.get(name)
-        if known == "tracestate":
-            states.append(value.decode("latin-1"))
-        elif known is not None:
-            found[known] = value.decode("latin-1")
-    if not found:
-        request_id = new_request_id()
-        return CallMetadata(request_id, None, request_id, False, False, None, size)
-    given = _REQUEST_ID in found
-    request_id = found[_REQUEST_ID] if given else new_request_id()
-    parent = read_parent(found[_TRACEPARENT], ",".join(states)) if _TRACEPARENT in found else None
-    retried = found.get("x-envoy-attempt-count", "1") != "1"
+    found = dict(headers)
+    given, tenant, unit = found.get(_REQUEST_ID_KEY), found.get(_TENANT_KEY), found.get(_UNIT_ID_KEY)
+    request_id = new_request_id() if given is None else given.decode("latin-1")
+    parent = None
+    if _TRACEPARENT_KEY in found:
+        states = b",".join([value for name, value in headers if name == b"tracestate"])
+        parent = read_parent(found[_TRACEPARENT_KEY].decode("latin-1"), states.decode("latin-1"))
     return CallMetadata(
-        request_id, found.get(TENANT_HEADER), found.get(_UNIT_ID, request_id), given, retried, parent, size
+        request_id,
+        None if tenant is None else tenant.decode("latin-1"),
+        request_id if unit is None else unit.decode("latin-1"),
+        given is not None,
+        found.get(_ATTEMPT_KEY, b"1") != b"1",
+        parent,
+        size,
     )
 
 

@@ -5,6 +5,8 @@ Source: https://github.com/grpc/grpc, doc/PROTOCOL-HTTP2.md, doc/statuscodes.md 
 
 import re
 from enum import IntEnum
+from functools import lru_cache
+from struct import Struct
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -14,7 +16,8 @@ from registry.errors import InputError
 from serving.doors.hpack import block
 from serving.doors.http_messages import Headers
 
-PREFIX_BYTES = 5
+_PREFIX = Struct(">?L")
+PREFIX_BYTES = _PREFIX.size
 """Before each message: if it is compressed, and its length."""
 
 _IDENTITY = b"identity"
@@ -111,27 +114,20 @@ def read_head(headers: Headers) -> Head:
         NotGrpc: they are of no call.
         Refused: they ask for what is not spoken here.
     """
-    path = method = kind = b""
-    coding = timeout = None
-    for name, value in headers:
-        if name == b":path":
-            path = value
-        elif name == b":method":
-            method = value
-        elif name == b"content-type":
-            kind = value
-        elif name == b"grpc-timeout":
-            timeout = _seconds(value)
-        elif name == b"grpc-encoding" and value != _IDENTITY:
-            coding = _coding(value)
-    if method != b"POST" or not _TYPE.fullmatch(kind):
+    given = dict(headers)
+    if given.get(b":method") != b"POST" or not _TYPE.fullmatch(given.get(b"content-type", b"")):
         raise NotGrpc
-    return Head(path.decode("latin-1"), coding, timeout)
+    timeout, coding = given.get(b"grpc-timeout"), given.get(b"grpc-encoding", _IDENTITY)
+    return Head(
+        given.get(b":path", b"").decode("latin-1"),
+        _coding(coding) if coding != _IDENTITY else None,
+        _seconds(timeout) if timeout is not None else None,
+    )
 
 
 def framed(message: bytes) -> bytes:
     """Return a message with its prefix; it is never compressed."""
-    return b"\0%b%b" % (len(message).to_bytes(4), message)
+    return _PREFIX.pack(False, len(message)) + message
 
 
 def parsed(kind: Any, body: bytes) -> Any:  # noqa: ANN401 - generated messages have no types
@@ -195,6 +191,7 @@ class Messages:
         return length
 
 
+@lru_cache(256)  # most clients give all their calls the same time
 def _seconds(value: bytes) -> float | None:
     found = _TIMEOUT.fullmatch(value)
     if found is None:

@@ -11,6 +11,7 @@ from serving.doors.http2_frames import HEAD_BYTES, PREFACE, Broken, Fault, Flag,
 from serving.doors.http_messages import Headers
 
 LARGEST_FRAME = 64 * 1024
+_OF_HEADERS = (Kind.HEADERS, Kind.CONTINUATION)
 _PARTS = 32
 """Frames that headers may come in; a few hold all that they may be."""
 
@@ -57,7 +58,7 @@ class FrameReader:
                 break
             at = end
             frame = Frame(kind, flags, number, data[start:end])
-            if kind in (Kind.HEADERS, Kind.CONTINUATION) or self._begun is not None:
+            if kind in _OF_HEADERS or self._begun is not None:
                 whole = self._headers(frame)
                 if whole is None:
                     continue
