@@ -1,7 +1,7 @@
 """The loader: checked bytes to warm sessions and back, beside the event loop unless that would take longer.
 
 Bytes are always fetched and checked beside it. A session that is opened in less time than a thread waits for Python's
-lock beside a busy loop is opened on the loop, one after the other with rounds of the loop between, and closed there.
+lock beside a busy loop is opened on the loop, and closed there; as few are under way at a time as one round can bear.
 """
 
 import asyncio
