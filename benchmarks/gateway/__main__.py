@@ -36,13 +36,17 @@ class Lengths(NamedTuple):
     rates: tuple[float, ...]
     """Of the search for the highest one; it ends at the first that is too high and then halves the distance."""
     halvings: int
+    agreeing: int
+    """Of the times that one rate is held: so many decide, and it is held until they agree."""
     neighbour_rounds: int
     quiet_rate: float
     kills: int
 
 
-FULL = Lengths(Plan(15, 1.5, 0.3), 5.0, (500, 1000, 2000, 3000, 4000, 5000, 6500, 8000, 10_000, 12_500), 3, 9, 300, 5)
-SHORT = Lengths(Plan(2, 0.4, 0.1), 1.0, (200, 1000), 0, 1, 100, 1)
+FULL = Lengths(
+    Plan(15, 1.5, 0.3), 5.0, (500, 1000, 2000, 3000, 4000, 5000, 6500, 8000, 10_000, 12_500), 3, 2, 9, 300, 5
+)
+SHORT = Lengths(Plan(2, 0.4, 0.1), 1.0, (200, 1000), 0, 1, 1, 100, 1)
 
 
 def closed(site: GatewaySite, plan: Plan) -> tuple[list[Goal], dict[str, Any]]:
@@ -100,12 +104,21 @@ def highest(site: GatewaySite, load: OpenGenerator, target: Target, lengths: Len
     tried: list[dict[str, Any]] = []
     best, above = 0.0, None
 
-    def holds(rate: float) -> bool:
+    def hold(rate: float) -> OpenRound:
         processes = {"gateway": (site.gateway().pid,), "engine": site.engine}
         round_ = load.hold(lengths.open_seconds, (target, rate), processes=processes)[target.name]
-        good = _whole(round_) and round_.p99_ms < P99_MS
-        tried.append({"rate": rate, "holds": good, **round_.model_dump(mode="json")})
-        return good
+        tried.append({"rate": rate, **round_.model_dump(mode="json")})
+        return round_
+
+    def holds(rate: float) -> bool:
+        """One round alone says as much of what else the machine did; what fails in any of them fails."""
+        quick: list[bool] = []
+        while max(quick.count(True), quick.count(False)) < lengths.agreeing:
+            round_ = hold(rate)
+            if not _whole(round_):
+                return False
+            quick.append(round_.p99_ms < P99_MS)
+        return quick.count(True) == lengths.agreeing
 
     for rate in lengths.rates:
         if not holds(rate):
@@ -115,8 +128,9 @@ def highest(site: GatewaySite, load: OpenGenerator, target: Target, lengths: Len
     for _ in range(lengths.halvings if above else 0):
         middle = (best + (above or best)) / 2
         best, above = (middle, above) if holds(middle) else (best, middle)
-    kept = [one for one in tried if one["rate"] == best]
-    shares = ", ".join(f"{name} {us:.0f}" for name, us in kept[0]["cpu_us"].items()) if kept else "nothing was held"
+    kept = [one["cpu_us"] for one in tried if one["rate"] == best]
+    used = {name: median(one[name] for one in kept) for name in kept[0]} if kept else {}
+    shares = ", ".join(f"{name} {us:.0f}" for name, us in used.items()) or "nothing was held"
     detail = f"aim {AIM_PER_S:g}; CPU us a request: {shares}"
     name = f"highest rate of {target.name} with p99 under {P99_MS:g} ms and no error"
     goal = Goal(name=name, measured=best, relation="at least", goal=RATE_PER_S, unit="/s", detail=detail)

@@ -90,8 +90,10 @@ def test_a_load_is_expected_to_cost_what_loads_alike_did() -> None:
         experience.learn(first, Cost((3 * MIB, 2), loading=4 * MIB, opening_s=0.5))
     assert experience.expected(served(2)) == Cost((3 * MIB, 2), loading=4 * MIB, opening_s=0.5)
     assert experience.sure(first)
-    experience.learn_work(first, 0.1)
-    assert experience.expected(served(2)) == Cost((3 * MIB, 2), loading=4 * MIB, opening_s=0.4)
+    experience.learn_work(first, 0.25)
+    assert experience.expected(served(2)) == Cost((3 * MIB, 2), loading=4 * MIB, opening_s=0.25), "the quickest counts"
+    experience.learn_work(first, 0.75)
+    assert experience.expected(served(2)).opening_s == 0.375, "until others take longer"
 
 
 def test_quick_is_what_one_thread_opens_in_a_moment() -> None:
