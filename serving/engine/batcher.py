@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import Protocol, TypeVar, TypeVarTuple
 
@@ -87,7 +88,6 @@ class Batcher:
         self.session = session
         self._statistics = statistics
         self._limits = limits
-        self._contain = contain
         self._threads = threads
         self._policy = policy
         self._share = Share(tenant)
@@ -95,6 +95,7 @@ class Batcher:
         self._drain = Drain()
         self._learned = BatchLimit(limits.max_batch_size, limits.seconds_per_run)
         shared_rows = limits.max_batch_size if limits.together else 0
+        self._compute = partial(_compute, session, contain)  # which knows no batcher: a cycle would outlive the session
         self._quick = QuickRuns(self._compute, limits.inline_rows, shared_rows, statistics)
         self._free_ns = 0
         """When the run under way is over, as far as can be told."""
@@ -239,14 +240,16 @@ class Batcher:
             _settle(waiting, own)
         return True
 
-    def _compute(self, requests: Sequence[Arrays], rows: Sequence[int]) -> list[Arrays]:
-        if len(requests) == 1:
-            return [self._contain(self.session.run, requests[0])]
-        return self._contain(self._compute_joined, requests, rows)
 
-    def _compute_joined(self, requests: Sequence[Arrays], rows: Sequence[int]) -> list[Arrays]:
-        joined = {name: np.concatenate([inputs[name] for inputs in requests]) for name in requests[0]}
-        return _split(self.session.run(joined), rows)
+def _compute(session: Session, contain: Contain, requests: Sequence[Arrays], rows: Sequence[int]) -> list[Arrays]:
+    if len(requests) == 1:
+        return [contain(session.run, requests[0])]
+    return contain(_compute_joined, session, requests, rows)
+
+
+def _compute_joined(session: Session, requests: Sequence[Arrays], rows: Sequence[int]) -> list[Arrays]:
+    joined = {name: np.concatenate([inputs[name] for inputs in requests]) for name in requests[0]}
+    return _split(session.run(joined), rows)
 
 
 def _split(outputs: Arrays, rows: Sequence[int]) -> list[Arrays]:

@@ -1,6 +1,8 @@
 """The loader: what is opened in a moment is opened and closed on the loop, all else beside it."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import count
@@ -137,3 +139,23 @@ def test_a_version_that_fails_on_the_loop_fails_as_any_other(world: FakeWorld) -
             await residency.close()
 
     run(work())
+
+
+@pytest.mark.parametrize("loads", [1, MEASURED + 2], ids=["beside the loop", "on the loop"])
+def test_nothing_of_an_unloaded_version_waits_for_the_garbage_collector(world: FakeWorld, loads: int) -> None:
+    async def work() -> None:
+        with knowing(world) as residency:
+            await load(residency, *range(1, loads + 1))
+            slot = residency.slot("m", served(loads))
+            assert slot.batcher is not None
+            batcher = weakref.ref(slot.batcher)
+            residency.evict(slot)
+            await until(lambda: batcher() is None)
+            assert session(world, loads).closed
+            await residency.close()
+
+    gc.disable()
+    try:
+        run(work())
+    finally:
+        gc.enable()
