@@ -19,6 +19,7 @@ from typing import Any, TypeVar, cast
 from pydantic import BaseModel, Field
 
 from registry.errors import InputError, PluginNotFound, PluginUnavailable
+from registry.python_source import syntax_tree
 
 T = TypeVar("T")
 
@@ -205,7 +206,7 @@ def _read(name: str, module: str, origin: str) -> PluginInfo:
         problem = f"it names the module {module}, which is not installed or is no Python file"
         return PluginInfo(name, "", module, origin=origin, problem=problem)
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        tree = syntax_tree(file)
     except (OSError, ValueError, SyntaxError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         return PluginInfo(name, "", module, origin=origin, file=file, problem=f"{file}{line}: {error}")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
+from registry.python_source import syntax_tree
+
 
 @dataclass(frozen=True)
 class Closure:
@@ -62,7 +64,7 @@ def _parents(module: str) -> Iterator[str]:
 
 def _imports(path: Path) -> Iterator[str]:
     """Every module that a file names in an import; what is imported from a module may be a module itself."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(syntax_tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:

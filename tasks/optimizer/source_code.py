@@ -5,6 +5,7 @@ from pathlib import Path
 
 from registry.digest import file_digest, json_digest
 from registry.errors import InputError
+from registry.python_source import syntax_tree
 
 
 def resolve_source_code(given: str) -> str:
@@ -18,7 +19,7 @@ def resolve_source_code(given: str) -> str:
     if not separator or not function.isidentifier() or file.suffix != ".py":
         raise InputError(f"{given!r} does not name source code; give FILE.py:FUNCTION")
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        tree = syntax_tree(file)
     except (OSError, UnicodeDecodeError, SyntaxError, ValueError) as error:
         raise InputError(f"the source code {file} cannot be read: {error}") from error
     if not any(isinstance(node, ast.FunctionDef) and node.name == function for node in tree.body):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from registry.errors import InputError
 from registry.plugins import RUNTIMES, describe_plugin, plugin_names
+from registry.python_source import syntax_tree
 from registry.records.model import ArtifactFormat, PluginConfig
 from registry.records.optimization import Candidate, OptimizationConfig
 from tasks.optimizer.base import Stage
@@ -185,7 +186,7 @@ def _declared_references(file: Path) -> set[ArtifactFormat]:
     """Read the class variable ``reference_for`` from a runtime's text."""
     declared = [
         node.value
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for node in ast.walk(syntax_tree(file))
         if isinstance(node, ast.AnnAssign)
         and isinstance(node.target, ast.Name)
         and node.target.id == "reference_for"
