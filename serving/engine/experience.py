@@ -58,8 +58,9 @@ class Experience:
 
     def learn_work(self, served: ServedVersion, opening_s: float) -> None:
         """Keep how long it took to open one of a kind of which the rest is known."""
-        count, size, cost = self._seen[_kind(served)]
-        self._seen[_kind(served)] = count, size, replace(cost, opening_s=_quickest(cost.opening_s, opening_s))
+        kind = _kind(served)
+        count, size, cost = self._seen[kind]
+        self._seen[kind] = count, size, replace(cost, opening_s=_quickest(cost.opening_s, opening_s))
 
 
 def _kind(served: ServedVersion) -> tuple[str, int]:

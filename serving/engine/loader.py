@@ -47,7 +47,7 @@ class Guards(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A loaded version, and what it holds."""
+    """A version that is loaded, until it is closed, and what it costs."""
 
     batcher: Batcher
     cost: Cost
@@ -62,13 +62,6 @@ class _Checked(NamedTuple):
 
 Opening = Callable[[ServedVersion, Callable[[], Session]], tuple[Session, Cost]]
 """Loads a version, and tells what it costs."""
-
-
-class Leaving(NamedTuple):
-    """A version that is to be closed, and what it has cost."""
-
-    batcher: Batcher
-    cost: Cost
 
 
 class Loader:
@@ -94,7 +87,7 @@ class Loader:
         self._turns = {large: threading.Lock() for large in (False, True)}
         self._runtimes: dict[str, Runtime] = {}
 
-    async def load(self, slot: Slot, first: Iterable[Leaving]) -> Opened:
+    async def load(self, slot: Slot, first: Iterable[Opened]) -> Opened:
         """Close what must go first, then check the bytes of a version, open it, warm it up and time it.
 
         Raises:
@@ -121,7 +114,7 @@ class Loader:
             with contextlib.suppress(BurnishError):
                 await asyncio.to_thread(self._contain, self._runtime, config)
 
-    async def close(self, leaving: Leaving) -> None:
+    async def close(self, leaving: Opened) -> None:
         """Close a session once its last run is over; a run outlives requests that were cancelled."""
         await leaving.batcher.finished()
         session = leaving.batcher.session

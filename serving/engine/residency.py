@@ -15,7 +15,7 @@ from serving.engine.batcher import Batcher, Contain
 from serving.engine.budget import MEMORY, Amounts, Budget, Cost, is_large, slack_bytes
 from serving.engine.fair_turns import FairGate
 from serving.engine.flight_record import Around
-from serving.engine.loader import Guards, Leaving, Loader
+from serving.engine.loader import Guards, Loader
 from serving.engine.meter import DeviceMemory, Meter, NoDevices
 from serving.engine.room import Room
 from serving.engine.runs import RunThreads
@@ -242,7 +242,7 @@ class Residency:
         try:
             self.room.check_fits(opened.cost.held)
         except TransientError:
-            await self._loader.close(Leaving(opened.batcher, opened.cost))
+            await self._loader.close(opened)
             raise
         self.room.fill(slot, opened)
         _log.debug("loaded %s, %.1f MiB", slot, opened.cost.held[MEMORY] / _MIB)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from registry.errors import TransientError
 from serving.engine.budget import MEMORY, Amounts, Budget, Cost, at_least, is_large, minus, plus
-from serving.engine.loader import Leaving, Loader, Opened
+from serving.engine.loader import Loader, Opened
 from serving.engine.recency import Recency
 from serving.engine.slot import Slot
 from serving.engine.tenant_shares import TenantShares
@@ -25,7 +25,7 @@ _MIB = 2**20
 class Claim(NamedTuple):
     """Room that was made for a load: what is to be closed first, and what is reserved until it is over."""
 
-    first: list[Leaving]
+    first: list[Opened]
     reserved: Amounts
 
 
@@ -101,7 +101,7 @@ class Room:
         self.check_fits(wanted)
         self.shares.check_fits(slot.tenant, wanted[MEMORY])
         deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
-        taken: list[Leaving] = []
+        taken: list[Opened] = []
         freed = self.nothing
         try:
             # What is being closed for nobody's sake is closed before this load begins: nothing more goes in its place.
@@ -203,7 +203,7 @@ class Room:
             self.evictions += 1
             self.unload(slot)
 
-    def _take_out(self, slot: Slot) -> Leaving:
+    def _take_out(self, slot: Slot) -> Opened:
         """Take a version from its slot; what it holds is reserved until it is closed."""
         batcher, cost = slot.batcher, self._resident.pop(slot)
         self._order.remove(slot)
@@ -212,16 +212,16 @@ class Room:
         self.budget.refund(cost.held)
         self.shares.charge(slot.tenant, -cost.held[MEMORY])
         self.budget.reserve(cost.held)
-        return Leaving(batcher, cost)
+        return Opened(batcher, cost)
 
-    def _close_later(self, leaving: Leaving) -> asyncio.Task[None]:
+    def _close_later(self, leaving: Opened) -> asyncio.Task[None]:
         self._going = plus(self._going, leaving.cost.held)
         task = asyncio.create_task(self._close(leaving))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         return task
 
-    async def _close(self, leaving: Leaving) -> None:
+    async def _close(self, leaving: Opened) -> None:
         await self._loader.close(leaving)
         self.budget.settle(leaving.cost.held)
         self._going = minus(self._going, leaving.cost.held)
