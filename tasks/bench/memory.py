@@ -13,6 +13,7 @@ import psutil
 
 from registry.errors import BurnishError, CandidateError
 
+_REGION = re.compile(r"[0-9a-f]+-[0-9a-f]+ ")
 _PROGRAM = re.compile(r"\.so(\.[\d.]+)?$|/python[\d.]*$")
 
 
@@ -56,20 +57,30 @@ def _work_and_tell(work: Callable[[], None], log: Path, sender: Connection) -> N
     sys.stdout = sys.stderr = log.open("w", encoding="utf-8", buffering=1)
     os.dup2(sys.stderr.fileno(), 1)
     os.dup2(sys.stderr.fileno(), 2)
-    process = psutil.Process()
-    before = process.memory_info().rss - _program_bytes(process)
+    before = psutil.Process().memory_info().rss - _program_bytes()
     try:
         work()
     except BurnishError as error:
         sender.send(str(error))
         return
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    sender.send(max(0, peak - _program_bytes(process) - before) / 2**20)
+    sender.send(max(0, peak - _program_bytes() - before) / 2**20)
 
 
-def _program_bytes(process: psutil.Process) -> int:
-    """Resident pages of the interpreter and of shared libraries."""
-    return sum(region.rss for region in process.memory_maps() if _PROGRAM.search(region.path))
+def _program_bytes() -> int:
+    """Resident pages of the interpreter and of shared libraries.
+
+    Read line by line: psutil's list of the regions takes several MiB itself in a process that has loaded much.
+    """
+    total = 0
+    program = False
+    with Path("/proc/self/smaps").open(encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            if _REGION.match(line):
+                program = _PROGRAM.search(line.rstrip()) is not None
+            elif program and line.startswith("Rss:"):
+                total += int(line.split()[1]) * 1024
+    return total
 
 
 def _ending(exit_code: int, log: Path) -> str:
