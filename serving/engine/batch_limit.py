@@ -3,16 +3,20 @@
 A request that comes when a run has just begun waits for that run and then for its own. So the largest batch that keeps
 the objective is the one of which two runs, each as slow as 99 of 100 are, fit into it; more requests than such runs can
 answer in time are better turned away than answered late. Nothing here is to be set: the time of a run is taken as a
-line in its rows through the latest runs, and how far runs stray above the line is measured with it.
+line in its rows through the latest runs, and how far runs stray above the line is measured with it. A few runs of each
+size are kept however long ago they were: of many requests that come together after a quiet hour, the runs of that hour,
+each on one row, do not tell what they take.
 """
 
 import math
-from collections import deque
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
 REMEMBERED_RUNS = 100
-"""Older ones say nothing of the machine as it is now."""
+"""Older ones say nothing of the machine as it is now, unless no others tell what so many rows take."""
+KEPT_RUNS = 4
+"""So many of each size are remembered however old they are; sizes go in steps of twice the rows."""
 GROWTH = 2
 """A batch has at most so many times the rows of the largest one remembered: beyond it the line is a guess."""
 
@@ -76,13 +80,18 @@ class BatchLimit:
     def __init__(self, max_batch_size: int, seconds_per_run: float) -> None:
         """Take the most rows that the version may run at once, and the time of one run on one row."""
         self._max_batch_size = max_batch_size
-        self._measured = deque([(1, max(seconds_per_run, 1e-9))], maxlen=REMEMBERED_RUNS)
+        self._measured: list[tuple[int, float]] = []
+        self._of_size = Counter[int]()
         self._tried = 1
         self._run_time: RunTime | None = None
+        self.ran(1, seconds_per_run)
 
     def ran(self, rows: int, seconds: float) -> None:
         """Remember one run."""
         self._measured.append((rows, max(seconds, 1e-9)))
+        self._of_size[_size(rows)] += 1
+        if len(self._measured) > REMEMBERED_RUNS:
+            self._forget_one()
         self._tried = max(self._tried, rows)
         self._run_time = None
 
@@ -102,7 +111,19 @@ class BatchLimit:
         """
         return math.ceil(rows / limit) * self._known().seconds(limit)
 
+    def _forget_one(self) -> None:
+        """Forget the oldest run of which there are enough of its size."""
+        sizes = (_size(rows) for rows, _ in self._measured)
+        oldest, size = next((at, size) for at, size in enumerate(sizes) if self._of_size[size] > KEPT_RUNS)
+        del self._measured[oldest]
+        self._of_size[size] -= 1
+
     def _known(self) -> RunTime:
         if self._run_time is None:
             self._run_time = RunTime.fit(self._measured)
         return self._run_time
+
+
+def _size(rows: int) -> int:
+    """Number the steps of twice the rows: 1, 2 to 3, 4 to 7."""
+    return rows.bit_length()

@@ -72,6 +72,17 @@ def test_a_few_rows_are_tried_once_even_if_one_row_alone_seems_too_slow() -> Non
     assert slow.rows(0.05) == 1
 
 
+def test_a_quiet_time_does_not_make_it_forget_what_a_row_costs() -> None:
+    def seconds(rows: int) -> float:
+        return 0.002 + 0.00005 * rows
+
+    limit = learned([(rows, seconds(rows)) for rows in (1, 2, 4, 8, 16, 32)] + [(1, seconds(1))] * 10 * REMEMBERED_RUNS)
+    assert limit.rows(0.02) == 64
+    assert limit.seconds(32, 64) == pytest.approx(seconds(64), rel=0.01)
+    slower = learned([(32, seconds(32)), *[(32, 2 * seconds(32))] * REMEMBERED_RUNS])
+    assert slower.seconds(32, 32) == pytest.approx(2 * seconds(32), rel=0.01), "newer ones replace it"
+
+
 def test_equal_runs_say_nothing_of_what_a_row_costs() -> None:
     run_time = RunTime.fit([(8, 0.08)] * 10)
     assert run_time.seconds(16) == pytest.approx(0.16)
