@@ -81,11 +81,12 @@ class Quotas(Record):
         le=_MOST,
         description="Memory of loaded versions in all workers, each of which keeps to its part.",
     )
-    requests_per_s: float | None = Field(default=None, gt=0, le=1e6)
+    # What Envoy's token buckets can hold: one that it refused would keep every tenant's keys from changing.
+    requests_per_s: float | None = Field(default=None, ge=1e-6, le=1e6)
     burst: int | None = Field(
         default=None, ge=1, le=10**9, description="Requests that may come at once; None: one second's."
     )
-    bytes_per_s: int | None = Field(default=None, ge=1, le=10**12, description="Of request bodies.")
+    bytes_per_s: int | None = Field(default=None, ge=1, lt=2**32, description="Of request bodies.")
 
 
 class Tenant(Record):

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from registry.records.tenant import ApiKey, QualifiedName, Scope, TenantName, qualified, split_name
+from registry.records.tenant import ApiKey, QualifiedName, Quotas, Scope, TenantName, qualified, split_name
 
 NAMES = TypeAdapter(QualifiedName)
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -55,3 +55,11 @@ def test_a_key_holds_until_it_expires_or_is_revoked() -> None:
 
 def test_a_keys_hash_is_not_in_what_it_prints() -> None:
     assert "abab" not in repr(key())
+
+
+@pytest.mark.parametrize(
+    "rates", [{"bytes_per_s": 2**32}, {"bytes_per_s": 0}, {"requests_per_s": 1e-7}, {"requests_per_s": 1e7}]
+)
+def test_a_rate_that_no_bucket_of_the_gateway_can_hold_is_refused(rates: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        Quotas.model_validate(rates)

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from registry.errors import InputError
+from registry.records.tenant import Quotas
+from serving.gateway.admission import GatewayTenant, GatewayTenants
 from serving.gateway.check import check, check_names
 from serving.gateway.config import CLUSTERS_FILE, LISTENERS_FILE, configuration
 from serving.gateway.filters import ACCESS_FILE, LIMITS_FILE
@@ -40,6 +42,21 @@ def test_a_field_that_envoy_does_not_know_is_refused_by_name_in_whichever_file(
     resource.get("typed_config", resource)["not_a_field"] = 1
     with pytest.raises(InputError, match=r"Envoy refuses.*not_a_field"):
         check(files, tmp_path)
+
+
+def test_envoy_takes_the_most_and_the_least_that_a_quota_may_be(tmp_path: Path) -> None:
+    most = Quotas(requests_per_s=1e6, burst=10**9, bytes_per_s=2**32 - 1)
+    least = Quotas(requests_per_s=1e-6, burst=1, bytes_per_s=1)
+    names = ("requests_per_s", "burst", "bytes_per_s")
+    rates = [{name: getattr(quotas, name) for name in names} for quotas in (most, least)]
+    tenants = tuple(GatewayTenant(name=f"t{number}", **one) for number, one in enumerate(rates))
+    plan = GatewayPlan(
+        port=8000,
+        admin_port=8002,
+        workers=(Endpoint(host="127.0.0.1", port=8100),),
+        access_log=tmp_path / "access.json",
+    )
+    check(configuration(plan, GatewayState(plan=plan, admission=GatewayTenants(tenants=tenants)), tmp_path), tmp_path)
 
 
 def test_a_value_that_envoy_does_not_take_is_refused(files: Files, tmp_path: Path) -> None:
