@@ -13,9 +13,11 @@ _BLOCKED = "this tenant is blocked; ask who runs this gateway"
 _MESSAGES = {
     400: "the request is malformed, or its path or headers hide something",
     401: _NO_KEY,
+    403: "the gateway takes no CONNECT, no upgrade (websocket), and no `https` URL on a connection in the clear",
     404: "there is nothing at this path; the Open Inference Protocol's paths begin with /v2",
     408: "the request did not arrive in time",
     413: "the request's body is too large",
+    426: "this version of HTTP is not spoken here; 1.1 and 2 are",
     431: "the request's headers are too large or too many",
     429: "this tenant sends more than its limits allow; try again after the time in `Retry-After`",
     500: "the gateway is not configured; see its log",

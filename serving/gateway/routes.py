@@ -55,6 +55,7 @@ def _routes(plan: GatewayPlan) -> Iterator[Json]:
     rpcs, rest = cluster_name(MAIN_POOL, GRPC), cluster_name(MAIN_POOL, REST)
     yield _answered(400, {"prefix": "/", "headers": [{"name": ":authority", "string_match": {"contains": ","}}]})
     yield _stream(rpcs)
+    yield _compressed(plan, rpc, rpcs)
     for pool in plan.pools:
         for tenant, names in _by_tenant(pool):
             whose = is_exactly(TENANT_HEADER, tenant)
@@ -67,6 +68,7 @@ def _routes(plan: GatewayPlan) -> Iterator[Json]:
     yield _route(plan, models, rest, _BY_PATH)
     yield _route(plan, {"prefix": "/v2/"}, rest)
     yield _route(plan, {"path": "/v2"}, rest)
+    yield _answered(403, {"connect_matcher": {}})  # no prefix matches it, and its end would be waited for
     yield _answered(404, {"prefix": "/"})
 
 
@@ -104,9 +106,21 @@ def _stream(cluster: str) -> Json:
     return {"match": match, "route": {"cluster": cluster, "timeout": "0s"}, "typed_per_filter_config": _not_held()}
 
 
+def _compressed(plan: GatewayPlan, rpc: Json, cluster: str) -> Json:
+    """A compressed message goes to any worker unread: Envoy cannot read it, and would refuse what it should read."""
+    # Whoever sends no such header matches neither this nor its contrary.
+    encoded = {**is_exactly("grpc-encoding", "identity"), "invert_match": True}
+    route = _route(plan, {**rpc, "headers": [encoded]}, cluster)
+    return {**route, "typed_per_filter_config": _without(FOUND_IN_RPC)}
+
+
 def _not_held() -> Json:
+    return _without(SIZE_FILTER, WHOLE_FILTER)
+
+
+def _without(*filters: str) -> Json:
     disabled = message("envoy.config.route.v3.FilterConfig", disabled=True)
-    return {SIZE_FILTER: disabled, WHOLE_FILTER: disabled}
+    return dict.fromkeys(filters, disabled)
 
 
 def _name_model() -> Json:

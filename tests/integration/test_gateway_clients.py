@@ -73,6 +73,10 @@ def test_tritonclient_goes_through_the_one_port_with_a_key(rig: GatewayRig, modu
         tensor.set_data_from_numpy(ROWS)
         reply = client.infer(MODEL, [tensor], request_id="mine", headers=headers)
         assert reply.as_numpy("y").tolist() == ROWS.tolist()
+        option = "request_compression_algorithm" if module is triton_http else "compression_algorithm"
+        for algorithm in ("gzip", "deflate"):
+            compressed = client.infer(MODEL, [tensor], headers=bearer(KEY), **{option: algorithm})
+            assert compressed.as_numpy("y").tolist() == ROWS.tolist()
         with pytest.raises(InferenceServerException, match="no valid API key"):
             client.infer(MODEL, [tensor])
         with pytest.raises(InferenceServerException, match="nobody"):

@@ -1,5 +1,6 @@
 """What a hostile client sends to a real Envoy: each is answered as it should be, and no worker hears of it."""
 
+import json
 import socket
 from collections.abc import Iterator
 
@@ -69,6 +70,23 @@ def test_doubled_slashes_and_dots_inside_the_protocol_are_made_plain(rig: Gatewa
             assert answer.headers["x-worker"] == plain.headers["x-worker"], (
                 "the worker is that of the plain path's model"
             )
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "says"),
+    [
+        (b"CONNECT gateway:80 HTTP/1.1\r\nhost: gateway\r\n", 403, "takes no CONNECT"),
+        (b"GET /v2 HTTP/1.1\r\nhost: g\r\nconnection: upgrade\r\nupgrade: websocket\r\n", 403, "no upgrade"),
+        (b"GET https://gateway/v2 HTTP/1.1\r\nhost: gateway\r\n", 403, "no `https` URL"),
+        (b"GET /v2 HTTP/1.0\r\nhost: gateway\r\n", 426, "1.1 and 2 are"),
+    ],
+)
+def test_what_the_gateway_is_not_for_is_told_so_at_once(rig: GatewayRig, sent: bytes, status: int, says: str) -> None:
+    before = rig.seen()
+    answer = rig.raw(sent + b"\r\n")
+    assert status_of(answer) == status
+    assert says in json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+    assert rig.seen() == before
 
 
 SMUGGLED = b"GET /v2/smuggled HTTP/1.1\r\nhost: gateway\r\n\r\n"
