@@ -104,6 +104,14 @@ class CatalogEntry(Record):
     policy: ServingPolicy = ServingPolicy()
 
     @model_validator(mode="after")
+    def _versions_are_distinct(self) -> Self:
+        numbers = [served.version for served in self.versions]
+        if len(set(numbers)) < len(numbers):
+            twice = sorted({number for number in numbers if numbers.count(number) > 1})
+            raise ValueError(f"the entry of {self.model} holds the versions {twice} more than once")
+        return self
+
+    @model_validator(mode="after")
     def _split_and_shadow_name_known_versions(self) -> Self:
         named = set(self.split.weights) if self.split else set()
         if self.shadow:

@@ -142,10 +142,9 @@ class HttpConnection(Connection):
     def on_headers_complete(self) -> None:
         """All headers are known: refuse what is too large before its body is read."""
         self._other_bytes = 0
-        head, self._headers = self._headers, []  # what comes behind the body is not looked at
-        self._head = head
+        self._head, self._headers = self._headers, []  # what comes behind the body is not looked at
         version = self._parser.get_http_version()
-        waits = check_head(head, version, self._limits.header_bytes, self._limits.body_bytes)
+        waits = check_head(self._head, version, self._limits.header_bytes, self._limits.body_bytes)
         if waits and not self._queued and not self._asked:
             self._transport.write(_CONTINUE)
 
@@ -209,6 +208,8 @@ class HttpConnection(Connection):
         self._working = None
         if not task.cancelled() and not self.gone:
             self._deadline = self._loop.time() + self._limits.idle_seconds
+            if task.exception() is not None:  # nobody foresaw it: the client is not to wait for ever
+                self.abort()
             self._finish(task.result())
 
     def _finish(self, reply: Reply) -> None:

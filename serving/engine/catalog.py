@@ -109,7 +109,7 @@ class Catalog:
         except OSError as error:
             self._report(str(self._folder), f"the catalog folder cannot be read: {error}")
             return CatalogChange()
-        self.broken.pop(str(self._folder), None)
+        self._mended(str(self._folder))
         change = self._compare(stamps, [model for model in self._stamps if model not in stamps])
         self._stamps = stamps
         took = time.monotonic() - started
@@ -118,14 +118,14 @@ class Catalog:
 
     def look(self, models: Iterable[str]) -> CatalogChange:
         """Read the files of some models if they are other than at the last look; the others cost nothing."""
-        stamps, gone = {}, []
         with self._turn:
-            for model in models:
-                try:
-                    stamps[model] = _stamp((self._folder / f"{model}{SUFFIX}").stat())
-                except OSError:
-                    gone.append(model)
-            change = self._compare(stamps, [model for model in gone if self._stamps.pop(model, None)])
+            try:
+                found = {model: _stamp_of(self._folder / f"{model}{SUFFIX}") for model in models}
+                self._folder.stat()  # where the folder itself is lost, nothing in it was removed
+            except OSError:
+                return CatalogChange()
+            stamps = {model: stamp for model, stamp in found.items() if stamp is not None}
+            change = self._compare(stamps, [model for model in found.keys() - stamps if self._stamps.pop(model, None)])
             self._stamps.update(stamps)
         return change
 
@@ -159,15 +159,17 @@ class Catalog:
         read = (self._accept(model) for model, stamp in stamps.items() if self._stamps.get(model) != stamp)
         entries = tuple(entry for entry in read if entry is not None)
         for model in removed:
-            self.broken.pop(model, None)
+            self._mended(model)
         return CatalogChange(entries, tuple(model for model in removed if self.entries.pop(model, None) is not None))
 
     def _read_stamps(self) -> dict[str, _FileStamp]:
         with os.scandir(self._folder) as found:
             return {
-                entry.name.removesuffix(SUFFIX): _stamp(entry.stat())
+                entry.name.removesuffix(SUFFIX): stamp
                 for entry in found
-                if entry.name.endswith(SUFFIX) and not entry.name.startswith(".")
+                if entry.name.endswith(SUFFIX)
+                and not entry.name.startswith(".")
+                and (stamp := _stamp_of(entry)) is not None
             }
 
     def _accept(self, model: str) -> CatalogEntry | None:
@@ -182,14 +184,18 @@ class Catalog:
             older = f"generation {entry.generation} is older than {known.generation}, which is kept"
             self._report(model, older)
             return None
-        self.broken.pop(model, None)
+        self._mended(model)
         self.entries[model] = entry
         return entry if entry != known else None
 
     def _report(self, name: str, message: str) -> None:
+        name, message = _printable(name), _printable(message)
         if self.broken.get(name) != message:
             _log.error("catalog: %s: %s", name, message)
         self.broken[name] = message
+
+    def _mended(self, name: str) -> None:
+        self.broken.pop(_printable(name), None)
 
 
 def _written(entry: CatalogEntry) -> bytes:
@@ -198,7 +204,7 @@ def _written(entry: CatalogEntry) -> bytes:
 
 def _content(path: Path) -> bytes:
     """Read a file by itself: the stream around one costs more than the file, and thousands are read at start."""
-    file = os.open(path, os.O_RDONLY)
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer is empty, and is not waited for
     try:
         chunks = iter(lambda: os.read(file, _CHUNK_BYTES), b"")
         return b"".join(chunks)
@@ -210,8 +216,21 @@ def _is_entry(path: Path) -> bool:
     return path.suffix == SUFFIX and not path.name.startswith(".")
 
 
-def _stamp(stat: os.stat_result) -> _FileStamp:
+def _stamp_of(file: Path | os.DirEntry[str]) -> _FileStamp | None:
+    """Tell one content of a file from another; None if there is no such file. A link that leads nowhere is a file."""
+    try:
+        stat = file.stat()
+    except OSError:
+        try:
+            stat = file.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return None
     return stat.st_ctime_ns, stat.st_size, stat.st_ino
+
+
+def _printable(text: str) -> str:
+    """Write out the bytes of a file's name that are no text, which neither JSON nor a log can hold."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _sync_folder(folder: Path) -> None:

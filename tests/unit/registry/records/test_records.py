@@ -76,6 +76,8 @@ def test_a_catalog_entry_knows_every_version_that_it_sends_traffic_to() -> None:
     assert CatalogEntry(split=TrafficSplit(weights={1: 100}), **values).versions == (served(1),)
     with pytest.raises(ValidationError, match=r"name versions \[2\]"):
         CatalogEntry(split=TrafficSplit(weights={1: 50, 2: 50}), **values)
+    with pytest.raises(ValidationError, match=r"holds the versions \[1\] more than once"):
+        CatalogEntry(split=None, **{**values, "versions": (served(1), served(1))})
 
 
 def test_a_gate_passes_only_if_a_rule_was_asked_and_all_pass() -> None:

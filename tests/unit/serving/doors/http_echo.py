@@ -15,7 +15,7 @@ SLOW = HttpLimits(body_bytes=1000)
 
 
 class Echo:
-    """Answers with method, path and body; ``/later`` waits for ``go``, ``/large`` is two megabytes."""
+    """Answers with method, path and body; ``/later`` waits for ``go``, ``/large`` is large, ``/defect`` fails later."""
 
     def __init__(self) -> None:
         self.seen: list[Request] = []
@@ -30,7 +30,12 @@ class Echo:
         if request.path == "/large":
             return Reply(200, b"x" * 2_000_000, [])
         reply = Reply(200, f"{request.method} {request.path} ".encode() + request.body, [(b"x-extra", b"1")])
+        if request.path == "/defect":
+            return self._fail()
         return self._later(reply) if request.path == "/later" else reply
+
+    async def _fail(self) -> Reply:
+        raise LookupError("nobody foresaw it")
 
     async def _later(self, reply: Reply) -> Reply:
         try:

@@ -1,6 +1,7 @@
 """HTTP/1.1 over a real socket: every way to write a request, right or wrong, and what comes back."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -144,6 +145,19 @@ def test_a_client_that_hangs_up_ends_the_work_for_it() -> None:
             await until(lambda: bool(echo.seen))
             writer.close()
             await until(lambda: echo.cancelled == 1)
+
+    run(work())
+
+
+def test_a_client_is_hung_up_on_where_its_answer_fails_later_as_nobody_foresaw() -> None:
+    async def work() -> None:
+        told: list[BaseException | None] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context.get("exception")))
+        async with serving(Echo()) as (_, port):
+            with suppress(ConnectionResetError):
+                assert await answers(port, b"GET /defect HTTP/1.1\r\n\r\n") == b""
+        (error,) = told
+        assert isinstance(error, LookupError)
 
     run(work())
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from registry.errors import InputError
@@ -121,9 +122,30 @@ def test_a_removed_file_takes_its_model_out_but_a_lost_folder_does_not(tmp_path:
     assert catalog.scan() == CatalogChange()
     assert list(catalog.entries) == ["b"]
     assert "cannot be read" in catalog.broken[str(folder)]
+    assert catalog.look(["b"]) == CatalogChange(), "nor where a release asks for it"
+    assert list(catalog.entries) == ["b"]
     (tmp_path / "away").rename(folder)
     catalog.scan()
     assert catalog.broken == {}
+
+
+def test_what_is_no_file_to_read_keeps_no_other_model_from_being_served(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path)
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "folder.json").mkdir()
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / os.fsdecode(b"\xff.json")).write_text("{}")
+    good = entry(1, None, [])
+    write_entry(tmp_path, good)
+    assert catalog.scan() == CatalogChange((good,))
+    assert sorted(catalog.broken) == ["\\udcff", "folder", "gone", "pipe"]
+    assert all(f"{name}.json cannot be read" in said for name, said in catalog.broken.items())
+    orjson.dumps(catalog.broken)
+    write_entry(tmp_path / "elsewhere", entry(1, None, [], "gone"))
+    (tmp_path / "elsewhere" / "gone.json").rename(tmp_path / "nowhere")
+    (tmp_path / os.fsdecode(b"\xff.json")).unlink()
+    assert [each.model for each in catalog.scan().entries] == ["gone"]
+    assert sorted(catalog.broken) == ["folder", "pipe"]
 
 
 def test_changes_are_followed(tmp_path: Path) -> None:
