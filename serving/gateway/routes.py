@@ -26,7 +26,9 @@ FOUND_IN_RPC = "envoy.filters.http.grpc_field_extraction"
 # Inference is a pure function of the request, so a request may be sent again even after it has reached a worker.
 _RETRY_ON = "connect-failure,refused-stream,reset"
 _MODELS = "/v2/models/"
-_NAMED_BY_RPC = f"%CEL(metadata.filter_metadata['{FOUND_IN_RPC}'].model[0])%"
+_FOUND = f"metadata.filter_metadata['{FOUND_IN_RPC}'].model[0]"
+# Of what no model is called, nothing or its beginning: a header may not hold every character, nor any number of them.
+_NAMED_BY_RPC = f"%CEL({_FOUND}.matches('^[!-~]*$') ? {_FOUND} : ''):95%"
 # The worker is chosen by tenant and model. A path is hashed without being copied into a header by an expression first:
 # that would cost as much as all that asks for keys.
 _BY_TENANT: Json = {"header": {"header_name": TENANT_HEADER}}

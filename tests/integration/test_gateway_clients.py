@@ -83,6 +83,16 @@ def test_tritonclient_goes_through_the_one_port_with_a_key(rig: GatewayRig, modu
             client.infer("nobody", [tensor], headers=headers)
 
 
+@pytest.mark.parametrize("name", ["a\nb", "a\0", "\u00e9", "a" * 90_000], ids=["newline", "null", "accent", "long"])
+def test_whatever_a_message_calls_its_model_the_worker_says_that_it_is_not_there(rig: GatewayRig, name: str) -> None:
+    with grpc.insecure_channel(rig.grpc) as channel:
+        ready = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelReady", pb.ModelReadyRequest.SerializeToString
+        )
+        with pytest.raises(grpc.RpcError, match="NOT_FOUND"):
+            ready(pb.ModelReadyRequest(name=name), metadata=tuple(bearer(KEY).items()), timeout=20)
+
+
 def test_the_health_service_of_grpc_is_there_and_its_watch_is_not(rig: GatewayRig) -> None:
     with grpc.insecure_channel(rig.grpc) as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check")
