@@ -9,6 +9,7 @@ from pydantic_settings import (
     JsonConfigSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from registry.errors import InputError
@@ -188,6 +189,8 @@ def stack_settings(home: Path | None = None) -> StackSettings:
     except ValidationError as error:
         problems = "; ".join(f"BURNISH_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
         raise InputError(f"the stack's settings cannot be used: {problems}") from error
+    except SettingsError as error:
+        raise InputError(f"a variable BURNISH_... of the environment must be JSON and is not: {error}") from error
     except (ValueError, TypeError) as error:
         folder = _home() if home is None else home
         raise InputError(f"{folder / STACK_FILE} cannot be read: {error}; correct or remove it") from error

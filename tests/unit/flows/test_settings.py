@@ -63,7 +63,11 @@ def test_a_broken_file_is_named(tmp_path: Path, content: str) -> None:
         stack_settings()
 
 
-def test_a_list_in_the_environment_that_is_no_json_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BURNISH_TRAINERS", "module:function")
-    with pytest.raises(InputError, match="trainers"):
+@pytest.mark.parametrize(("variable", "value"), [("trainers", "module:function"), ("pools", "hot=m")])
+def test_a_variable_that_is_no_json_is_named_and_not_the_file(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(f"BURNISH_{variable.upper()}", value)
+    with pytest.raises(InputError, match=rf'must be JSON .*"{variable}"') as caught:
         stack_settings()
+    assert STACK_FILE not in str(caught.value)
