@@ -10,6 +10,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from burnish.errors import InputError
 
@@ -32,18 +33,33 @@ def find_endpoints(
     """Return addresses and key: those given, or the environment's, or the stack's, which has no key.
 
     Raises:
-        InputError: the home folder's ``stack.json`` cannot be read.
+        InputError: the home folder's ``stack.json`` cannot be read; an address is none, or the key cannot be sent.
     """
     stack = DEFAULTS | _stack_file() | _stack_environment()
+    control = control_url or os.environ.get("BURNISH_CONTROL_URL")
+    gateway = gateway_url or os.environ.get("BURNISH_GATEWAY_URL")
     return Endpoints(
-        control_url=control_url
-        or os.environ.get("BURNISH_CONTROL_URL")
-        or f"http://{stack['host']}:{stack['control_port']}",
-        gateway_url=gateway_url
-        or os.environ.get("BURNISH_GATEWAY_URL")
-        or f"http://{stack['host']}:{stack['gateway_port']}",
-        api_key=api_key or os.environ.get("BURNISH_API_KEY") or None,
+        control_url=_address("control API", control or f"http://{stack['host']}:{stack['control_port']}"),
+        gateway_url=_address("gateway", gateway or f"http://{stack['host']}:{stack['gateway_port']}"),
+        api_key=_key(api_key or os.environ.get("BURNISH_API_KEY") or None),
     )
+
+
+def _address(what: str, url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isprintable()
+    except ValueError:  # a port that is none, a bracket too many
+        usable = False
+    if not usable:
+        raise InputError(f"the address of the {what} is {url!r}; give one such as http://HOST:PORT")
+    return url
+
+
+def _key(key: str | None) -> str | None:
+    if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
+        raise InputError("the API key (BURNISH_API_KEY) holds characters that no key has, such as a space or a newline")
+    return key
 
 
 def history_file() -> Path:

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flows import api_problems
-from flows.api_auth import Caller, Operator, Who, needs, source_of
+from flows.api_auth import READS, Caller, Operator, Who, needs, source_of
 from flows.api_platform import Stack
 from registry.errors import BurnishError
 from registry.ledger.ledger import Ledger
@@ -20,7 +20,6 @@ from registry.records.base import Record
 
 router = APIRouter(prefix="/audit", tags=["audit"])
 
-_READS = ("GET", "HEAD", "OPTIONS")
 _MAX_TARGET = 500
 _SECRET = re.compile(r"(bn_[0-9a-f]{12}_)[A-Za-z0-9_-]+")
 _CHECKPOINT = re.compile(r"(\d{1,18}):([0-9a-f]{64})")
@@ -45,7 +44,7 @@ class AuditTrail:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http" or scope["method"] in _READS:
+        if scope["type"] != "http" or scope["method"] in READS:
             await self._app(scope, receive, send)
             return
         evidence: dict[str, JsonValue] = {}
@@ -82,11 +81,16 @@ class AuditTrail:
             actor=caller.actor if isinstance(caller, Caller) else "unknown",
             source=source_of(scope),
             action=getattr(endpoint, "__name__", "none"),
-            target=_SECRET.sub(r"\1...", f"{scope['method']} {scope['path']}"[:_MAX_TARGET]),
+            target=_target(scope),
             outcome="done" if status < 400 else str(status),
             evidence=evidence,
         )
         await run_in_threadpool(self._ledger.audit.append, draft)
+
+
+def _target(scope: Scope) -> str:
+    called = f"{scope['method']} {scope['path']}"[:_MAX_TARGET]
+    return _SECRET.sub(r"\1...", called).replace("\0", "%00")  # databases keep no NUL
 
 
 def add_evidence(**found: JsonValue) -> None:

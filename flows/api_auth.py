@@ -14,12 +14,16 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from flows import api_problems
+from flows.api_platform import Stack
 from flows.tenants import key_id
 from registry.errors import TransientError
 from registry.ledger.ledger import Ledger
 from registry.records.tenant import DEFAULT_TENANT, ApiKey, Scope, TenantName
 
 API_KEY_HEADER = "x-api-key"
+READS = ("GET", "HEAD", "OPTIONS")
+"""Methods that change nothing."""
+
 OPERATOR = "operator"
 """The actor where no key is needed and none was brought."""
 
@@ -108,6 +112,7 @@ def _presented(headers: Headers) -> set[str]:
 
 async def _who(
     request: Request,
+    platform: Stack,
     _bearer: Annotated[object, Depends(_BEARER)],
     _header: Annotated[object, Depends(_HEADER)],
     tenant: Annotated[
@@ -121,6 +126,8 @@ async def _who(
         return caller
     if not caller.operator:
         raise HTTPException(403, "only the operator acts for another tenant")
+    if request.method not in READS:  # what a removed tenant left can be read; nothing more is told of it, or of none
+        await run_in_threadpool(platform.ledger.tenants.get, tenant)
     acting = replace(caller, tenant=tenant)
     request.state.caller = acting
     return acting

@@ -24,6 +24,9 @@ from registry.ledger.kept_answers import KeptAnswer, Refusal
 REPLAYED = "idempotent-replayed"
 
 _KEPT_HEADERS = ("content-type", "etag", "location")
+_ASKING_HEADERS = ("if-match", "upload-length", "upload-metadata")
+"""Headers that say what is asked, as a body does."""
+
 _log = logging.getLogger(__name__)
 
 Key = Annotated[
@@ -85,8 +88,9 @@ async def _claim(request: Request, platform: Stack, who: Who, key: Key = None) -
     request.state.claim = claim
 
 
-async def _contents(request: Request) -> tuple[str, str]:
-    return sha256(await request.body()).hexdigest(), request.headers.get("if-match", "")
+async def _contents(request: Request) -> tuple[str, ...]:
+    body = sha256(await request.body()).hexdigest()
+    return body, *(request.headers.get(name, "") for name in _ASKING_HEADERS)
 
 
 def _may_be_kept(response: Response) -> bool:

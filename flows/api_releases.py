@@ -22,6 +22,7 @@ from flows.api_etags import CHANGED, TAGGED, IfMatch, IfNoneMatch
 from flows.api_once import OnceRoute
 from flows.api_own import OwnModel
 from flows.api_platform import Platform, Stack
+from registry.errors import ModelNotFound
 from registry.records.change import Change, Promote, RollBack, SetPolicy, SetShadow, SetTraffic, Step
 from registry.records.release import Route, ServingPolicy
 
@@ -100,9 +101,19 @@ def _route(platform: Platform, model: str) -> Route | None:
 
 
 def admit(platform: Platform, model: str, version: int) -> None:
-    """Bring a registered version that the ledger does not hold yet, such as one never released, into the ledger."""
-    if all(served.version != version for served in platform.ledger.served(model)):
-        platform.ledger.admit(model, platform.store.version(model, version).served)
+    """Bring a registered version that the ledger does not hold yet, such as one never released, into the ledger.
+
+    Raises:
+        ModelNotFound: there is no such version.
+    """
+    if any(served.version == version for served in platform.ledger.served(model)):
+        return
+    try:
+        registered = platform.store.version(model, version)
+    except ModelNotFound as error:
+        told = f"there is no version {version} of {model!r}; `burnish versions {model}` lists those there are"
+        raise ModelNotFound(told) from error
+    platform.ledger.admit(model, registered.served)
 
 
 def _change(

@@ -58,7 +58,7 @@ class KeyBody(Record):
     """A key to make."""
 
     scopes: tuple[Scope, ...] = Field(min_length=1)
-    label: str = Field(default="", max_length=200)
+    label: str = Field(default="", max_length=200, pattern=r"^[^\x00]*$")
 
 
 class RotateBody(Record):

@@ -24,7 +24,7 @@ from flows.api_once import OnceRoute
 from flows.api_platform import Platform, Stack
 from flows.api_problems import problem
 from flows.settings import StackSettings
-from flows.upload_intake import keep, receive, require_space, too_large, uploads_folder
+from flows.upload_intake import CLOSE, keep, receive, require_space, uploads_folder
 from flows.upload_sessions import UploadSession, UploadSessions, no_upload
 from registry.errors import InputError, StorageFull
 from registry.uploads.admission import UploadName
@@ -178,7 +178,7 @@ async def _append(
     """Append a request's body; False, and nothing is appended, if it is not what its checksum says."""
     left = session.size - sessions.offset(session)
     if int(request.headers.get("content-length", 0)) > left:
-        raise too_large(left)
+        raise HTTPException(413, f"the body is longer than the {left} bytes that are still to come", CLOSE)
     if not left:
         return True
     part, idle_s, right = sessions.part(session), settings.upload_idle_seconds, False
@@ -194,7 +194,11 @@ async def _append(
 
 
 def _finish(platform: Platform, who: Caller, sessions: UploadSessions, session: UploadSession) -> UploadSession:
-    artifact = keep(platform, who, sessions.part(session), session.filename, sha256=None, expected=session.sha256)
+    try:
+        artifact = keep(platform, who, sessions.part(session), session.filename, sha256=None, expected=session.sha256)
+    except HTTPException:  # beyond the quota
+        sessions.end(session)
+        raise
     return sessions.finish(session, artifact)
 
 

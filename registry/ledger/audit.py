@@ -21,6 +21,8 @@ _ROWS_AT_ONCE = 1000
 _HEAD = sa.select(AUDIT_HEAD.c.sequence, AUDIT_HEAD.c.hash).with_for_update()
 _APPEND = sa.insert(AUDIT)
 _MOVE_HEAD = sa.update(AUDIT_HEAD)
+_COLUMNS = [column if column.name != "at" else sa.cast(column, sa.Text).label("at") for column in AUDIT.c]
+"""An entry with its moment as it stands there: one that is none any more must not stop who reads it."""
 
 
 class Audit:
@@ -50,8 +52,11 @@ class Audit:
             tenant: whose.
             before: only those with a smaller sequence number.
             limit: how many at most.
+
+        Raises:
+            RegistryError: somebody has changed one, so that it cannot be read.
         """
-        query = sa.select(AUDIT).order_by(AUDIT.c.sequence.desc()).limit(limit)
+        query = sa.select(*_COLUMNS).order_by(AUDIT.c.sequence.desc()).limit(limit)
         if tenant is not None:
             query = query.where(AUDIT.c.tenant == tenant)
         if before is not None:
@@ -71,9 +76,12 @@ class Audit:
             row = connection.execute(sa.select(AUDIT_HEAD.c.sequence, AUDIT_HEAD.c.hash, newest)).one_or_none()
             if row is None:
                 return AuditVerdict(entries=0, head=_NOTHING, broken="the head of the audit is gone")
-            head = AuditHead(sequence=row[0], hash=row[1])
+            try:
+                head = _head(row[0], row[1])
+            except RegistryError as error:
+                return AuditVerdict(entries=0, head=_NOTHING, broken=str(error))
             rows = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(
-                sa.select(AUDIT).where(AUDIT.c.sequence <= head.sequence).order_by(AUDIT.c.sequence)
+                sa.select(*_COLUMNS).where(AUDIT.c.sequence <= head.sequence).order_by(AUDIT.c.sequence)
             )
             last, broken = _walk(rows, checkpoint)
         broken = broken or _end_fault(last, head, row[2] or 0, checkpoint)
@@ -111,7 +119,7 @@ def _faults(row: Any, last: AuditHead, checkpoint: AuditHead | None) -> Iterator
         yield f"entry {place} does not name the hash of the one before it"
     try:
         entry = _entry(row)
-    except ValueError:
+    except RegistryError:
         yield f"entry {place} is no longer an entry: a value cannot be read"
         return
     if entry.sealed != entry.hash:
@@ -124,7 +132,14 @@ def _locked_head(connection: sa.Connection) -> AuditHead:
     row = connection.execute(_HEAD).one_or_none()
     if row is None:
         raise RegistryError("the head of the audit is gone, so nothing is written to it; run `burnish audit verify`")
-    return AuditHead(sequence=row.sequence, hash=row.hash)
+    return _head(row.sequence, row.hash)
+
+
+def _head(sequence: Any, sealed: Any) -> AuditHead:  # noqa: ANN401
+    try:
+        return AuditHead(sequence=sequence, hash=sealed)
+    except ValueError as error:
+        raise RegistryError("the head of the audit cannot be read; run `burnish audit verify`") from error
 
 
 def _seal(draft: AuditDraft, head: AuditHead) -> AuditEntry:
@@ -143,4 +158,8 @@ def _row(entry: AuditEntry) -> dict[str, Any]:
 
 def _entry(row: Any) -> AuditEntry:  # noqa: ANN401
     values = dict(row._mapping)
-    return AuditEntry(**values | {"tenant": row.tenant or None, "evidence": json.loads(row.evidence)})
+    try:
+        at, evidence = datetime.fromisoformat(row.at).replace(tzinfo=UTC), json.loads(row.evidence)
+        return AuditEntry(**values | {"at": at, "tenant": row.tenant or None, "evidence": evidence})
+    except (ValueError, RecursionError) as error:
+        raise RegistryError(f"entry {row.sequence} of the audit cannot be read; run `burnish audit verify`") from error

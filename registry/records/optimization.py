@@ -1,6 +1,7 @@
 """An optimization: what is asked, each candidate, and what came of it."""
 
 from enum import StrEnum
+from typing import Annotated
 from uuid import uuid4
 
 from pydantic import Field
@@ -10,6 +11,9 @@ from registry.records.benchmark import Benchmark, Environment, Interval
 from registry.records.gate import GateDecision, PairedTest, SliceResult
 from registry.records.model import ArtifactRef, PluginConfig, Signature
 from registry.records.tenant import QualifiedName
+
+_MOST = 2**31 - 1
+"""Numbers of a configuration go through servers that read no more than 64 bits."""
 
 
 class Policy(StrEnum):
@@ -27,8 +31,8 @@ class OptimizationConfig(Record):
     policy: Policy = Policy.MIN_LATENCY
     latency_limit_ms: float | None = Field(default=None, gt=0, description="For max_throughput_under_latency.")
     budget_minutes: float = Field(default=10.0, gt=0)
-    batch_sizes: tuple[int, ...] = Field(default=(1, 8), min_length=1)
-    threads: int = Field(default=1, ge=1)
+    batch_sizes: tuple[Annotated[int, Field(ge=1, le=_MOST)], ...] = Field(default=(1, 8), min_length=1)
+    threads: int = Field(default=1, ge=1, le=_MOST)
     metric: str = Field(
         default="auto",
         min_length=1,
@@ -41,11 +45,11 @@ class OptimizationConfig(Record):
     passes: tuple[str, ...] | None = Field(default=None, description="Only these passes; () is the source as it is.")
     runtimes: tuple[str, ...] | None = Field(default=None, description="Only these runtimes.")
     candidate_timeout_s: float = Field(default=180.0, gt=0)
-    candidate_memory_mib: int = Field(default=8192, ge=256)
+    candidate_memory_mib: int = Field(default=8192, ge=256, le=_MOST)
     price_per_core_hour: float | None = Field(
         default=None, gt=0, description="In any currency; tells the cost of a million requests."
     )
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
 
 
 class OptimizationRequest(Record):

@@ -174,7 +174,7 @@ class Feedback(Record):
     """What became known of one captured request: the true answers, one a sample, or a score of the whole answer."""
 
     model: QualifiedName
-    request_id: str = Field(min_length=1, max_length=128)
+    request_id: str = Field(min_length=1, max_length=128, pattern=r"^[^\x00]*$")
     labels: tuple[float, ...] = Field(default=(), description="One a sample.")
     score: float | None = Field(default=None, ge=0, le=1, description="How good the answer was; more is better.")
 

@@ -63,6 +63,8 @@ TAMPERING = [
     ("DELETE FROM audit WHERE sequence >= 4", "entry 4 is missing"),
     ("DELETE FROM audit", "entry 1 is missing"),
     ("UPDATE audit_head SET sequence = 4", "entry 4 is not the one that the head names"),
+    ("UPDATE audit_head SET hash = 'x'", "the head of the audit cannot be read"),
+    ("UPDATE audit SET evidence = '" + "[" * 100_000 + "' WHERE sequence = 2", "entry 2 is no longer an entry"),
     ("DELETE FROM audit_head", "the head of the audit is gone"),
     (
         "UPDATE audit SET sequence = CASE sequence WHEN 2 THEN 93 ELSE 92 END WHERE sequence IN (2, 3); "
@@ -87,6 +89,17 @@ def test_what_was_done_behind_its_back_is_named_at_the_first_broken_entry(chain:
                 connection.execute(sa.insert(table), rows)
         assert chain.audit.verify().broken is None
     engine.dispose()
+
+
+def test_a_moment_that_is_none_any_more_is_named(chain: Ledger, ledger_url: str) -> None:
+    engine = sa.create_engine(ledger_url)
+    moment = "yesterday" if engine.dialect.name == "sqlite" else "infinity"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE audit SET at = '{moment}' WHERE sequence = 2")
+    engine.dispose()
+    assert chain.audit.verify().broken == "entry 2 is no longer an entry: a value cannot be read"
+    with pytest.raises(RegistryError, match="entry 2 of the audit cannot be read"):
+        chain.audit.entries(tenant=None, limit=10)
 
 
 def test_an_end_cut_off_with_its_head_shows_against_a_head_that_was_written_down(

@@ -37,6 +37,25 @@ def test_urls_of_the_environment_win_and_arguments_win_over_them(monkeypatch: py
     assert find_endpoints("http://mine.test").control_url == "http://mine.test"
 
 
+@pytest.mark.parametrize(
+    "url", ["nonsense", "ftp://x", "http://", "http://[", "http://a:port", "http://a:99999", "http://a\x01"]
+)
+def test_an_address_that_is_none_is_an_input_error(home: Path, url: str) -> None:
+    for given in ((url, None), (None, url)):
+        with pytest.raises(InputError, match="give one such as http://HOST:PORT"):
+            find_endpoints(*given)
+    (home / STACK_FILE).write_text(json.dumps({"control_port": "port"}))
+    with pytest.raises(InputError, match="control API"):
+        find_endpoints()
+
+
+@pytest.mark.parametrize("key", ["bn_1_secret\n", " bn_1_secret", "bn_1_sécret"])
+def test_a_key_that_cannot_be_sent_is_an_input_error_that_does_not_tell_it(key: str) -> None:
+    with pytest.raises(InputError, match="BURNISH_API_KEY") as refused:
+        find_endpoints(api_key=key)
+    assert "cret" not in str(refused.value)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "\udcff"])
 def test_unreadable_stack_file_is_an_input_error(home: Path, text: str) -> None:
     (home / STACK_FILE).write_bytes(text.encode(errors="surrogateescape"))

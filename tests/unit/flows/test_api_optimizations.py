@@ -64,6 +64,9 @@ def test_start_saves_the_status_and_starts_the_flow(api: TestClient, stack: Fake
         ({"calibration": "0" * 64}, "calibration"),
         ({"config": {"polcy": "min_size"}}, "polcy"),
         ({"config": {"policy": "fastest"}}, "policy"),
+        ({"config": {"seed": 10**20}}, "seed"),
+        ({"config": {"seed": -1}}, "seed"),
+        ({"config": {"batch_sizes": [1, 10**20]}}, "batch_sizes"),
         ({"evaluation": "short"}, "evaluation"),
     ],
 )

@@ -5,6 +5,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from flows.api_app import build_app
+from registry.errors import ModelNotFound
+from registry.records.model import ModelVersion
 from registry.records.release import Feedback
 from registry.store.base import CHAMPION
 from serving.engine.catalog import read_entry
@@ -192,6 +194,19 @@ def test_refused_release_is_a_problem_and_changes_nothing(
     assert set(answer.json()) == {"type", "title", "status", "detail"}
     assert answer.json()["type"] == f"urn:burnish:{kind}"
     assert stack.platform.ledger.routes() == ()
+
+
+def test_a_version_that_is_not_there_is_told_as_the_caller_knows_it(
+    api: TestClient, stack: FakeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(model: str, number: int) -> ModelVersion:
+        raise ModelNotFound(f"MLflow at http://10.0.0.1:5000 has no {number} of {model}")
+
+    stack.register()
+    monkeypatch.setattr(stack.store, "version", version)
+    answer = api.post("/v1/models/digits/promote", json={"version": 9})
+    told = "there is no version 9 of 'digits'; `burnish versions digits` lists those there are"
+    assert (answer.status_code, answer.json()["detail"]) == (404, told)
 
 
 def test_versions_show_registry_and_traffic(api: TestClient, stack: FakeStack) -> None:

@@ -175,6 +175,24 @@ def test_an_upload_that_is_refused_at_its_end_leaves_nothing(
     assert api.head(url).status_code == 404
 
 
+def test_an_upload_that_unpacks_beyond_the_quota_leaves_nothing(
+    api: TestClient, stack: FakeStack, tmp_path: Path
+) -> None:
+    url = begin(api).headers["location"]
+    stack.platform.ledger.tenants.set_quotas("default", Quotas(stored_bytes=1))
+    answer = send(api, url, 0, MODEL)
+    assert (answer.status_code, sessions(tmp_path)) == (403, [])
+    assert "the quota stored_bytes" in answer.json()["detail"]
+
+
+def test_an_idempotency_key_is_of_one_upload(api: TestClient) -> None:
+    own = {"Idempotency-Key": "one", "upload-length": "10", "upload-metadata": metadata(filename="model.onnx")}
+    first, again = (api.post("/v1/uploads", headers=own) for _ in range(2))
+    assert (first.status_code, again.headers["location"]) == (201, first.headers["location"])
+    for other in ({"upload-length": "20"}, {"upload-metadata": metadata(filename="model.pt2")}):
+        assert api.post("/v1/uploads", headers=own | other).json()["type"] == "urn:burnish:idempotency-key-reused"
+
+
 @pytest.mark.parametrize("failure", [StorageFull("full"), TransientError("S3 did not answer")])
 def test_a_full_disk_ends_an_upload_and_a_store_that_is_away_does_not(
     api: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
