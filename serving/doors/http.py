@@ -15,7 +15,7 @@ from typing import cast
 import httptools
 
 from serving.doors.http_messages import Application, Eventual, Headers, Refuse, Reply, Request, head_of
-from serving.doors.http_rules import HttpLimits, Refused, check_head, large_headers, path_of, too_large
+from serving.doors.http_rules import HttpLimits, check_head, head_again, large_headers, path_of, refusal_of, too_large
 from serving.doors.kept_bodies import KeptBodies
 from serving.doors.round import Round
 from serving.doors.server import Connection, Server
@@ -24,8 +24,7 @@ from serving.engine.shared_bound import SharedBound
 _MAX_QUEUED = 16
 """Pipelined requests of one connection that are read ahead; then the connection is not read until some are answered."""
 _LINGER_SECONDS = 2.0
-_JOIN_BYTES = 64 * 1024
-"""Bodies up to this size are copied behind their head, which is cheaper than two writes."""
+_JOIN_BYTES = 64 * 1024  # bodies up to this size are copied behind their head, which is cheaper than two writes
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -95,14 +94,10 @@ class HttpConnection(Connection):
         self._other_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._broken = True  # answered as HTTP/1.1; what follows would be of another protocol
-        except httptools.HttpParserCallbackError as error:
-            if not isinstance(error.__context__, Refused):
-                raise
-            self._refuse_rest(error.__context__.status, str(error.__context__))
+        except httptools.HttpParserUpgrade as stopped:
+            self._read_again(data[stopped.args[0] :])
         except httptools.HttpParserError as error:
-            self._refuse_rest(400, f"this is not an HTTP/1.1 request: {error}")
+            self._refuse_rest(*refusal_of(error))
         if self._other_bytes > self._limits.header_bytes:
             self._refuse_rest(431, str(large_headers(self._limits.header_bytes)))
         if self._reading or self._kept.size or self._queued:
@@ -143,8 +138,7 @@ class HttpConnection(Connection):
         """All headers are known: refuse what is too large before its body is read."""
         self._other_bytes = 0
         self._head, self._headers = self._headers, []  # what comes behind the body is not looked at
-        version = self._parser.get_http_version()
-        waits = check_head(self._head, version, self._limits.header_bytes, self._limits.body_bytes)
+        waits = check_head(self._url, self._head, self._parser.get_http_version(), self._limits)
         if waits and not self._queued and not self._asked:
             self._transport.write(_CONTINUE)
 
@@ -158,8 +152,9 @@ class HttpConnection(Connection):
 
     def on_message_complete(self) -> None:
         """A request is whole."""
-        self._reading = False
-        self._other_bytes = 0
+        if self._parser.should_upgrade():
+            return  # it will be read again, with its body
+        self._reading, self._other_bytes = False, 0
         self._deadline = self._loop.time() + self._limits.idle_seconds
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         method = self._parser.get_method().decode()
@@ -167,6 +162,11 @@ class HttpConnection(Connection):
         if method == "HEAD":  # an answer to it has no body: what stood there would be read as the next answer
             request = Reply(405, b"", [(b"allow", b"GET, POST")])
         self._take(request, self._parser.should_keep_alive())
+
+    def _read_again(self, rest: bytes) -> None:
+        """Read a request that asks for another protocol without that wish: for its sake the parser read no body."""
+        stopped, self._parser = self._parser, httptools.HttpRequestParser(self)
+        self.data_received(head_again(stopped.get_method(), self._url, self._head) + rest)
 
     # Answers, in order.
 

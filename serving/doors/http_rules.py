@@ -9,11 +9,14 @@ Source: RFC 9112, sections 2.3, 3.2, 6.1 and 6.3 (request smuggling: section 11.
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
+import httptools
+
 from registry.records.tenant import TENANT_HEADER
 
 MAX_HEADERS = 100
 
 _LOOKED_AT = frozenset({b"content-length", b"transfer-encoding", b"host", b"expect"})
+_OF_CONNECTION = frozenset({b"connection", b"upgrade"})
 _TENANT = TENANT_HEADER.encode()
 _VERSIONS = ("1.1", "1.0")
 
@@ -48,8 +51,27 @@ def large_headers(header_bytes: int) -> Refused:
     return Refused(431, f"the headers are larger than {header_bytes} bytes")
 
 
-def check_head(headers: list[tuple[bytes, bytes]], version: str, header_bytes: int, body_bytes: int) -> bool:
-    """Check a request's version and headers, whose names are in lower case.
+def refusal_of(error: httptools.HttpParserError) -> tuple[int, str]:
+    """Return status and message for what the parser cannot read, or was told not to read on."""
+    if not isinstance(error, httptools.HttpParserCallbackError):
+        return 400, f"this is not an HTTP/1.1 request: {error}"
+    if not isinstance(error.__context__, Refused):
+        raise error
+    return error.__context__.status, str(error.__context__)
+
+
+def head_again(method: bytes, url: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Write a request's head again, as the last one of its connection, without the protocol that it would rather speak.
+
+    A server may ignore that wish: RFC 9110, section 7.8. CONNECT is nothing else; in lower case the parser refuses it.
+    """
+    method = b"connect" if method == b"CONNECT" else method
+    kept = [b"%b: %b\r\n" % header for header in headers if header[0] not in _OF_CONNECTION]
+    return b"%b %b HTTP/1.1\r\n%bconnection: close\r\n\r\n" % (method, url, b"".join(kept))
+
+
+def check_head(url: bytes, headers: list[tuple[bytes, bytes]], version: str, limits: HttpLimits) -> bool:
+    """Check a request's first line and headers, whose names are in lower case.
 
     Returns:
         Whether the client waits to be told to go on before it sends the body.
@@ -59,22 +81,23 @@ def check_head(headers: list[tuple[bytes, bytes]], version: str, header_bytes: i
     """
     if version not in _VERSIONS:
         raise Refused(505, f"HTTP/{version} is not spoken here; use HTTP/1.1")
-    size = hosts = 0
-    waits = False
+    size, hosts, waits = len(url), 0, False
     for name, value in headers:
         size += len(name) + len(value)
         if name not in _LOOKED_AT:
             continue
         hosts += name == b"host"
-        waits = _check_framing(name, value, version, body_bytes) or waits
+        waits = _check_framing(name, value, version, limits.body_bytes) or waits
     _check_counts(len(headers), hosts)
-    if size > header_bytes:
-        raise large_headers(header_bytes)
+    if size > limits.header_bytes:
+        raise large_headers(limits.header_bytes)
     return waits
 
 
 def path_of(url: bytes) -> str:
     """Return the path of a request's URL: without query, percent-encoding undone."""
+    if url[:1] != b"/" and url != b"*":
+        url = b"/" + url.partition(b"://")[2].partition(b"/")[2]
     if b"?" in url:
         url = url.partition(b"?")[0]
     if b"%" in url:

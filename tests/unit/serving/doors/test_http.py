@@ -69,6 +69,9 @@ def test_a_request_may_come_in_any_pieces(size: int) -> None:
         (b"GET / HTTP/1.1\r\na: " + b"x" * 2001, b"431"),
         (b"GET / HTTP/1.1\r\na: " + b"x" * 2001 + b"\r\n\r\n", b"431"),
         (b"GET /" + b"x" * 2001, b"431"),
+        (b"GET /" + b"x" * 2001 + b" HTTP/1.1\r\n\r\n", b"431"),
+        (b"CONNECT a:80 HTTP/1.1\r\n\r\n", b"400"),
+        (b"CONNECT / HTTP/1.1\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\n", b"408"),
         (b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nab", b"408"),
     ],
@@ -82,6 +85,39 @@ def test_what_cannot_be_read_is_refused_and_the_client_hung_up_on(message: bytes
             assert b"connection: close\r\n" in found
             assert echo.seen == []
             assert (await answers(port, b"GET / HTTP/1.1\r\n" + CLOSE + b"\r\n")).startswith(b"HTTP/1.1 200")
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    "body", [b"content-length: 3\r\n\r\nabc", b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"]
+)
+@pytest.mark.parametrize("pieces", [1, 9])
+def test_a_wish_for_another_protocol_is_ignored_and_ends_the_connection(body: bytes, pieces: int) -> None:
+    async def work() -> None:
+        echo = Echo()
+        async with serving(echo) as (_, port):
+            wish = b"POST /x HTTP/1.1\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\n"  # as of curl --http2
+            sent = wish + body + wish * 2000
+            size = (len(wish) + len(body)) // pieces
+            found = await answers(
+                port,
+                *(sent[place : place + size] for place in range(0, size * (pieces - 1), size)),
+                sent[size * (pieces - 1) :],
+            )
+            assert found.count(b"HTTP/1.1 ") == found.count(b"connection: close\r\n") == 1
+            assert found.startswith(b"HTTP/1.1 200 ") and found.endswith(b"POST /x abc")
+            assert [one.body for one in echo.seen] == [b"abc"]
+
+    run(work())
+
+
+def test_a_target_may_be_a_whole_url() -> None:
+    async def work() -> None:
+        echo = Echo()
+        async with serving(echo) as (_, port):
+            await answers(port, b"GET http://a:1/x/y?z HTTP/1.1\r\n" + CLOSE + b"\r\n")
+            assert echo.seen[0].path == "/x/y"
 
     run(work())
 
