@@ -6,6 +6,7 @@ Shape legend: every array's axis 0 is the batch where the signature is batched.
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -53,8 +54,16 @@ def fixed_batches(signature: Signature) -> tuple[int, ...]:
     return FIXED_BATCHES if signature.batched and fixed else ()
 
 
+_VARYING_SIZES = (1, 8, 64, 256)
+"""What a warm-up tries for sizes that vary beside the batch: a convolution takes none below its kernel's, a network
+that halves its images none below some power of two."""
+
+
 class Session(ABC):
     """A loaded model: runs batches on the thread that calls it."""
+
+    _sizes: tuple[int, ...] = _VARYING_SIZES
+    """What a warm-up tries; from the first on that went well, this one."""
 
     def __init__(self, signature: Signature, resident_bytes: int) -> None:
         """Keep what the engine asks of every session.
@@ -75,12 +84,33 @@ class Session(ABC):
         """Give the memory back; the session is not used again."""
 
     def warm_up(self) -> None:
-        """Run once on zeros (varying sizes taken as 1), so that the first request pays no set-up."""
-        self.run({spec.name: _zeros(spec) for spec in self.signature.inputs})
+        """Run once on zeros, so that the first request pays no set-up.
+
+        One sample where the signature is batched; further sizes that vary are the least of some that the model takes.
+        """
+        *less, last = self._sizes if self._varies() else self._sizes[:1]
+        for size in less:
+            with suppress(Exception):  # whatever the library raises for a size that the model does not take
+                self._run_on_zeros(size)
+                self._sizes = (size,)
+                return
+        self._run_on_zeros(last)
+        self._sizes = (last,)
+
+    def _varies(self) -> bool:
+        """True if more than the batch does."""
+        first = 1 if self.signature.batched else 0
+        return any(None in spec.shape[first:] for spec in self.signature.inputs)
+
+    def _run_on_zeros(self, varying: int) -> None:
+        batched = self.signature.batched
+        self.run({spec.name: _zeros(spec, varying, batched=batched) for spec in self.signature.inputs})
 
 
-def _zeros(spec: TensorSpec) -> Array:
-    shape = [1 if size is None else size for size in spec.shape]
+def _zeros(spec: TensorSpec, varying: int, *, batched: bool) -> Array:
+    shape = [varying if size is None else size for size in spec.shape]
+    if batched:
+        shape[0] = 1
     if spec.datatype is Datatype.BYTES:
         return np.full(shape, b"", object)
     return np.zeros(shape, spec.datatype.numpy_name)
