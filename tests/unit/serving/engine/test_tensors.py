@@ -127,9 +127,16 @@ def test_what_is_not_finite_is_refused_unless_it_may_pass(datatype: Datatype) ->
     with pytest.raises(InputError, match="x: a value is not a finite number"):
         from_bytes(plan(datatype), [1, 2], raw, "x")
     assert from_bytes(plan(datatype), [1, 2], raw, "x", finite=False).tobytes() == array.tobytes()
-    if datatype in (Datatype.FP32, Datatype.FP64):
-        values = array.reshape(-1).tolist()
-        assert to_array(plan(datatype), [1, 2], values, "x", finite=False).tobytes() == array.tobytes()
+    values = array.astype(float).reshape(-1).tolist()
+    with pytest.raises(InputError, match=r"x\.data: a value is not a finite number"):
+        to_array(plan(datatype), [1, 2], values, "x")
+    assert to_array(plan(datatype), [1, 2], values, "x", finite=False).tobytes() == array.tobytes()
+
+
+def test_fp16_is_rounded_once_as_numpy_does() -> None:
+    beyond_the_middle = [1 + 2**-11 + 2**-30, 2**-25 + 2**-60]  # which FP32 takes for the middle
+    built = to_array(plan(Datatype.FP16), [1, 2], beyond_the_middle, "x")
+    assert built.tolist() == [[1 + 2**-10, 2**-24]]
 
 
 @pytest.mark.parametrize("datatype", [Datatype.FP32, Datatype.FP64])
