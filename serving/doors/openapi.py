@@ -56,6 +56,7 @@ _SCHEMAS: dict[str, Schema] = {
         {"inputs": _at_least_one("RequestInput")},
         {
             "id": {"type": ["string", "null"], "minLength": 1, "maxLength": MAX_ID_LENGTH},
+            "model_name": {"description": "Says nothing: the path names the model."},
             "outputs": {"oneOf": [_at_least_one("RequestOutput"), {"type": "null"}]},
             "parameters": {
                 **_PARAMETERS,

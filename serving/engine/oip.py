@@ -31,7 +31,8 @@ from serving.runtime import Array, Arrays
 
 MAX_ID_LENGTH = 128
 
-_REQUEST_FIELDS = frozenset({"id", "parameters", "inputs", "outputs"})
+_REQUEST_FIELDS = frozenset({"id", "parameters", "inputs", "outputs", "model_name"})
+"""``model_name`` stands in requests of Triton's own documentation, and says nothing: the path names the model."""
 _INPUT_FIELDS = frozenset({"name", "shape", "datatype", "parameters", "data"})
 _OUTPUT_FIELDS = frozenset({"name", "parameters"})
 _PARAMETER_TYPES = frozenset({bool, int, float, str})

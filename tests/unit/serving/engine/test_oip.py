@@ -44,6 +44,10 @@ def test_inputs_come_in_the_signatures_order_whatever_the_requests() -> None:
     assert request.id == "mine"
 
 
+def test_a_request_may_name_its_model_as_tritons_documentation_does() -> None:
+    assert parse_request(body(model_name="m")) == parse_request(body())
+
+
 @pytest.mark.parametrize(
     ("document", "message"),
     [
