@@ -66,7 +66,7 @@ class TransientError(BurnishError):
     """A remote side did not answer in time; the same call may succeed later."""
 
     def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
-        """Take the message, and the whole seconds after which a new try makes sense."""
+        """Take the message, and the whole seconds after which a new try makes sense; 0: it never does."""
         super().__init__(message)
         self.retry_after_s = retry_after_s
 

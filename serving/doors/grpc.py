@@ -120,8 +120,8 @@ class GrpcDoor:
                 asked.body, coding, self.max_body_bytes, self.worker.backlog, asked.about.tenant
             )
             if len(body) > self.max_body_bytes:
-                limit = self.max_body_bytes
-                raise QueueFull(f"the message is larger than max once it is decompressed: over {limit} bytes")
+                larger = f"the message is larger than max once it is decompressed: over {self.max_body_bytes} bytes"
+                raise QueueFull(larger, retry_after_s=0)
         except BurnishError as error:
             return self.failed_inference(asked, error)
         about = asked.about._replace(size=len(body))

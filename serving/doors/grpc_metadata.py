@@ -96,5 +96,7 @@ def code_of(error: BurnishError) -> Code:
 
 
 def pushback(error: BurnishError) -> Metadata:
-    """Return what tells a client when to try again, if it may."""
-    return ((_PUSHBACK, str(1000 * error.retry_after_s)),) if isinstance(error, TransientError) else ()
+    """Return what tells a client when to try again, if that makes sense."""
+    if not isinstance(error, TransientError) or not error.retry_after_s:
+        return ()
+    return ((_PUSHBACK, str(1000 * error.retry_after_s)),)

@@ -15,6 +15,11 @@ def new_request_id() -> str:
     return f"{time.time_ns() // 1_000_000 << 80 | getrandbits(80):032x}"
 
 
+def is_id(value: str) -> bool:
+    """True if a client may give this id: 1 to 128 printable ASCII characters without spaces."""
+    return _ID.fullmatch(value) is not None
+
+
 def checked_id(name: str, value: str) -> str:
     """Return a header's value as an id.
 

@@ -12,7 +12,7 @@ from serving.doors.http_messages import Eventual, Reply, Request
 from serving.doors.http_rules import HttpLimits
 from serving.doors.inferences import Inference, InferenceCall, Inferences
 from serving.doors.requests import parse_version
-from serving.doors.rest_headers import JSON_LENGTH, TRACEPARENT, RequestHeaders, read_headers
+from serving.doors.rest_headers import JSON_LENGTH, TRACEPARENT, RequestHeaders, read_headers, unread
 from serving.doors.rest_refusals import JSON, Refused, failure, refuse
 from serving.doors.rest_state import RestState, allow
 from serving.doors.rest_traces import RestTraces
@@ -116,7 +116,7 @@ class RestDoor:
             allow(request, "POST")
             return _Call(headers.tenant, len(request.body), self, model, version, headers, request.body)
         except (Refused, BurnishError) as error:
-            return self.failed(error, headers)
+            return self.failed(error, headers or unread(request.headers))
 
     async def _decompressed(self, request: Request, headers: RequestHeaders) -> Reply:
         """Answer a request whose body is compressed; it is read in a thread, for it may be long."""
@@ -140,18 +140,18 @@ class RestDoor:
         self.worker.failures.add(_DOOR, str(status), message, own_fault=False)
         return refuse(status, message)
 
-    def failed(self, error: Refused | BurnishError, headers: RequestHeaders | None, slot: Slot | None = None) -> Reply:
+    def failed(self, error: Refused | BurnishError, headers: RequestHeaders, slot: Slot | None = None) -> Reply:
         """Answer a request that fails, with what was to make its answer, and count and log it."""
         reply = failure(error, headers)
-        if slot is not None and headers is not None:
+        if slot is not None:
             reply = reply._replace(lines=slot.lineage_for(headers.tenant).header_lines)
         self.worker.failures.add(
             _DOOR,
             str(reply.status),
             str(error),
             own_fault=reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR,
-            request_id=headers.request_id if headers is not None else None,
-            trace_id=headers.parent.trace_id if headers is not None and headers.parent is not None else None,
+            request_id=headers.request_id,
+            trace_id=headers.parent.trace_id if headers.parent is not None else None,
         )
         return reply
 

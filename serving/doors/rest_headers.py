@@ -5,7 +5,7 @@ from typing import NamedTuple
 from registry.errors import InputError
 from registry.records.tenant import TENANT_HEADER
 from serving.doors.http_messages import Headers
-from serving.doors.requests import checked_id, new_request_id
+from serving.doors.requests import checked_id, is_id, new_request_id
 from serving.engine.trace_context import Parent, read_parent
 
 JSON_LENGTH = b"inference-header-content-length"
@@ -50,6 +50,15 @@ class RequestHeaders(NamedTuple):
     def id_header(self) -> tuple[bytes, bytes]:
         """The header that every answer has."""
         return b"x-request-id", self.request_id.encode()
+
+
+def unread(headers: Headers) -> RequestHeaders:
+    """Return what a request is answered with whose headers cannot be read: its id, if that is one, else a new one."""
+    request_id = new_request_id()
+    for name, value in headers:
+        if name == b"x-request-id" and is_id(value.decode("latin-1")):
+            request_id = value.decode("latin-1")
+    return RequestHeaders(request_id, None, request_id, None, None, None, False, None)
 
 
 def read_headers(headers: Headers) -> RequestHeaders:

@@ -27,14 +27,12 @@ def refuse(status: int, message: str) -> Reply:
     return Reply(status, orjson.dumps({"error": message}), [JSON, *later])
 
 
-def failure(error: Refused | BurnishError, headers: RequestHeaders | None) -> Reply:
-    """Return the answer to a request that fails; without headers, they were what could not be read."""
+def failure(error: Refused | BurnishError, headers: RequestHeaders) -> Reply:
+    """Return the answer to a request that fails."""
     status = error.status if isinstance(error, Refused) else _status(error)
-    reply = Reply(status, orjson.dumps({"error": str(error)}), [JSON])
-    if headers is not None:
-        reply.headers.append(headers.id_header)
-        if headers.parent is not None:
-            reply.headers.append((TRACEPARENT, headers.parent.traceparent.encode()))
+    reply = Reply(status, orjson.dumps({"error": str(error)}), [JSON, headers.id_header])
+    if headers.parent is not None:
+        reply.headers.append((TRACEPARENT, headers.parent.traceparent.encode()))
     if isinstance(error, Refused):
         reply.headers.extend(error.headers)
     if isinstance(error, TransientError):

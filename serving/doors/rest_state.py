@@ -25,7 +25,7 @@ from serving.engine.worker import Worker
 
 EXTENSIONS = ("binary_tensor_data", "model_repository", "openapi", "schedule_policy", "statistics")
 
-Failed = Callable[[Refused | BurnishError, RequestHeaders | None], Reply]
+Failed = Callable[[Refused | BurnishError, RequestHeaders], Reply]
 
 
 class RestState:
@@ -168,12 +168,12 @@ def allow(request: Request, method: str) -> None:
         Refused: its path takes another one.
     """
     if request.method != method:
-        raise Refused(405, f"{request.path} takes {method} only", (b"allow", method.encode()))
+        raise Refused(405, f"{request.path:.200} takes {method} only", (b"allow", method.encode()))
 
 
 def nothing_at(path: str) -> Refused:
     """Return the refusal of a path that there is not."""
-    return Refused(404, f"there is nothing at {path}")
+    return Refused(404, f"there is nothing at {path:.200}")
 
 
 def _reply(status: int, value: object, headers: RequestHeaders) -> Reply:

@@ -119,7 +119,7 @@ class Live:
                 raise TransientError(self.refusals[name].reason)
             if name in self._tasks:
                 raise TransientError(f"{model} is being loaded; try again shortly")
-        raise ModelNotFound(f"there is no model {model}")
+        raise ModelNotFound(f"there is no model {model:.200}")
 
     def adopt(self, entry: CatalogEntry) -> None:
         """Put an entry in force at once; its versions are loaded on first use."""

@@ -25,6 +25,7 @@ def test_a_compressed_message_is_read_up_to_the_limit(worker: Worker) -> None:
                     response = await call(pb.ModelInferRequest(**fields), timeout=10, compression=grpc.Compression.Gzip)
                 except grpc.aio.AioRpcError as error:
                     assert error.code() is code
+                    assert "grpc-retry-pushback-ms" not in dict(error.trailing_metadata() or ())
                 else:
                     assert (code, len(answered(response))) == (None, 2 * rows)
 

@@ -178,6 +178,27 @@ def test_a_bad_request_is_refused_by_name(
             reply = await client.post(path, content=document, headers=headers)
             assert reply.status_code == status
             assert message in reply.json()["error"]
+            assert status == 413 or len(reply.headers["x-request-id"]) == 32
+
+    run(work())
+
+
+def test_a_refusal_of_other_headers_keeps_the_request_id(worker: Worker) -> None:
+    async def work() -> None:
+        async with open_door(worker) as client:
+            headers = {"x-request-id": "r-1", "inference-header-content-length": "many"}
+            reply = await client.post(INFER, json=body(), headers=headers)
+            assert (reply.status_code, reply.headers["x-request-id"]) == (400, "r-1")
+
+    run(work())
+
+
+def test_an_error_tells_the_beginning_of_a_long_name(worker: Worker) -> None:
+    async def work() -> None:
+        async with open_door(worker) as client:
+            for path in ("/" + "x" * 20_000, f"/v2/models/{'x' * 20_000}/infer"):
+                reply = await client.post(path, json=body())
+                assert (reply.status_code, len(reply.content) < 300) == (404, True)
 
     run(work())
 
