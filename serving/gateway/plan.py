@@ -70,7 +70,7 @@ class GatewayPlan(Record):
     host: IpAddress = Field(default="127.0.0.1", description="The address that clients reach.")
     port: int = Field(ge=1, le=65535, description="REST and gRPC.")
     admin_port: int = Field(ge=1, le=65535, description="Admin and metrics, always on 127.0.0.1.")
-    workers: tuple[Endpoint, ...] = Field(min_length=1, description="Of every model that no pool names.")
+    workers: tuple[Endpoint, ...] = Field(description="Of every model that no pool names.")
     pools: tuple[Pool, ...] = ()
     tls: Tls | None = Field(default=None, description="None: plain HTTP.")
     require_keys: bool = Field(default=False, description="Refuse who sends no key, whatever the tenants' record says.")
@@ -82,6 +82,14 @@ class GatewayPlan(Record):
     body_timeout_s: float = Field(default=60.0, gt=0, description="From its head to its last byte.")
     request_timeout_s: float = Field(default=60.0, gt=0, description="From its last byte to its answer.")
     health_interval_s: float = Field(default=1.0, gt=0, description="How often each worker's readiness is asked.")
+
+    @model_validator(mode="after")
+    def _some_worker_for_the_rest(self) -> "GatewayPlan":
+        if not self.workers:
+            raise ValueError(
+                "no worker is left for the models that no pool names; take one out of its pool, or add one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _each_thing_once(self) -> "GatewayPlan":

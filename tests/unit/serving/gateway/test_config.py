@@ -120,7 +120,7 @@ def test_what_is_not_the_protocol_is_answered_by_the_gateway() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"workers": ()}, "workers"),
+        ({"workers": ()}, "no worker is left for the models that no pool names; take one out of its pool"),
         ({"workers": (*PLAN.workers, *PLAN.workers)}, "each worker may be named once, got 10.0.0.1:8100"),
         (
             {"workers": [{"host": "::1", "port": port, "sockets": "/a"} for port in (1, 3)]},
