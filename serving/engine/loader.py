@@ -158,7 +158,8 @@ class Loader:
 
     def _open(self, slot: Slot, checked: _Checked, opening: Opening) -> Opened:
         served, contain = slot.served, checked.contain
-        session, cost = self._contain(opening, served, lambda: contain(self._session, served, checked.folder))
+        runtime = contain(self._runtime, served.runtime)  # before anything is measured: its library is no model's
+        session, cost = self._contain(opening, served, lambda: contain(_session, runtime, served, checked.folder))
         try:
             seconds = contain(_seconds_per_run, session)
         except BaseException:
@@ -168,15 +169,6 @@ class Loader:
         contain = self._around(slot.digest, loading=False)
         batcher = Batcher(session, limits, contain, self._runs, slot.statistics, lambda: slot.policy, slot.tenant)
         return Opened(batcher, cost)
-
-    def _session(self, served: ServedVersion, folder: Path) -> Session:
-        session = self._runtime(served.runtime).load(folder, served.artifact.format, served.signature)
-        try:
-            session.warm_up()
-        except BaseException:
-            session.close()
-            raise
-        return session
 
     def _runtime(self, config: PluginConfig) -> Runtime:
         """Return the runtime with its knobs; to find and ask the plug-in takes longer than to load a small network."""
@@ -202,6 +194,16 @@ def _set_up(config: PluginConfig) -> Runtime:
     runtime = build_runtime(config)
     runtime.set_up()
     return runtime
+
+
+def _session(runtime: Runtime, served: ServedVersion, folder: Path) -> Session:
+    session = runtime.load(folder, served.artifact.format, served.signature)
+    try:
+        session.warm_up()
+    except BaseException:
+        session.close()
+        raise
+    return session
 
 
 def _seconds_per_run(session: Session) -> float:

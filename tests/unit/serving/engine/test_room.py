@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from serving.engine import meter
 from serving.engine.budget import slack_bytes
-from tests.unit.serving.engine.doubles import MIB, FakeWorld, run
+from tests.unit.serving.engine.doubles import MIB, FakeSession, FakeWorld, run, served
 from tests.unit.serving.engine.test_residency import loaded, open_residency, slots, use
 
 
@@ -62,6 +63,28 @@ def test_what_a_library_sets_up_once_is_no_models(world: FakeWorld, known: bool)
             assert residency.resident_versions == 20
             assert residency.room.budget.process_bytes == 20 * MIB
             assert world.leaked_bytes == 30 * MIB, "once"
+
+    run(work())
+
+
+def test_what_a_library_sets_up_is_no_part_of_the_peak_of_the_load_that_met_it(
+    world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meter, "start_peak", world.resident_set_bytes)
+    monkeypatch.setattr(meter, "peak_bytes", world.resident_set_bytes)
+    world.set_up_bytes = 30 * MIB
+    artifact = served(1).artifact.model_copy(update={"size_bytes": 5 * MIB})
+    large = served(1).model_copy(update={"artifact": artifact})
+
+    async def work() -> None:
+        async with open_residency(world, resident_mib=20) as residency:
+            world.add(large, FakeSession(resident_bytes=5 * MIB))
+            slot = residency.slot("m", large)
+            for _ in range(2):
+                await use(residency, slot)
+                residency.evict(slot)
+            assert slot.cost is not None
+            assert slot.cost.at_peak[0] == 5 * MIB
 
     run(work())
 
