@@ -132,8 +132,8 @@ _UNIT = {
 _JSON_LENGTH = {
     "name": "Inference-Header-Content-Length",
     "in": "header",
-    "schema": {"type": "integer", "minimum": 1},
-    "description": "Bytes of the JSON, where those of binary tensors stand behind it.",
+    "schema": {"type": "integer", "minimum": 0},
+    "description": "Bytes of the JSON, where those of binary tensors stand behind it; 0: the body is the only input.",
 }
 
 _ANSWER_HEADERS = {

@@ -16,6 +16,7 @@ from registry.records.model import TensorSpec
 from serving.engine.infer import Answer
 from serving.engine.lineage import Lineage
 from serving.engine.live import LiveModel
+from serving.engine.raw_request import decode_raw
 from serving.engine.tensors import (
     SignaturePlan,
     TensorPlan,
@@ -46,6 +47,7 @@ class InferRequest(NamedTuple):
 
     id: str | None
     inputs: list[dict[str, Any]]
+    """None of them in a raw binary request, which says nothing of its only one."""
     outputs: list[dict[str, Any]] | None
     parameters: dict[str, Any]
     binary: dict[int, memoryview]
@@ -64,13 +66,15 @@ def parse_request(body: bytes, json_length: int | None = None) -> InferRequest:
 
     Args:
         body: JSON, and behind it the bytes of binary tensors.
-        json_length: bytes of the JSON; None if it is the whole body.
+        json_length: bytes of the JSON; None if it is the whole body, 0 if there is none.
 
     Raises:
         InputError: it is not JSON, or a field is missing, unknown or of the wrong type.
     """
     if json_length is not None and not 0 < json_length <= len(body):
-        raise InputError(f"the header inference-header-content-length: expected 1 to {len(body)}, the size of the body")
+        if json_length == 0:
+            return InferRequest(None, [], None, {"binary_data_output": True}, {0: memoryview(body)})
+        raise InputError(f"the header inference-header-content-length: expected 0 to {len(body)}, the size of the body")
     try:
         document = orjson.loads(body if json_length is None else memoryview(body)[:json_length])
     except orjson.JSONDecodeError as error:
@@ -100,7 +104,10 @@ def decode_inputs(request: InferRequest, plan: SignaturePlan, *, finite: bool = 
         InputError: an input is missing, unknown, or does not fit the signature; the message names the field.
     """
     names = [tensor["name"] for tensor in request.inputs]
-    check_names(plan, names, "inputs")
+    if names != plan.input_names:  # most are as they shall be, and cost no further look
+        if not names:
+            return decode_raw(request.binary[0], plan, finite=finite)
+        check_names(plan, names, "inputs")
     inputs: Arrays = {}
     for tensor in plan.inputs:
         position = names.index(tensor.name)

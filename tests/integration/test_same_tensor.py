@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import orjson
 import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
@@ -67,6 +68,23 @@ def test_of_what_a_model_computes(echo_engine: EchoEngine) -> None:
         for listed in (in_json(echo_engine, "log", array, Datatype.FP32), at_the_endpoint(echo_engine, "log", array)):
             found.append(np.array([listed], np.float32))
         assert len({one.tobytes() for one in found}) == 1
+
+
+def test_of_a_request_without_json(echo_engine: EchoEngine) -> None:
+    url, headers = f"{echo_engine.url}/v2/models/log/infer", {"Inference-Header-Content-Length": "0"}
+    for rows in (1, 3):
+        array = np.random.default_rng(rows).random((rows, WIDTH), np.float32)
+        tensor = {"name": "x", "datatype": "FP32", "shape": [rows, WIDTH], "data": values_of(array)}
+        listed = httpx.post(url, json={"inputs": [tensor]}).json()["outputs"][0]["data"]
+        reply = httpx.post(url, content=array.tobytes(), headers=headers)
+        assert (reply.status_code, reply.headers["content-type"]) == (200, "application/octet-stream"), reply.text
+        length = int(reply.headers["inference-header-content-length"])
+        (output,) = orjson.loads(reply.content[:length])["outputs"]
+        assert (output["shape"], output["parameters"]) == ([rows, WIDTH], {"binary_data_size": array.nbytes})
+        assert reply.content[length:] == np.array(listed, np.float32).tobytes()
+    refused = httpx.post(url, content=bytes(20), headers=headers)
+    message = "the body, 'x': expected a multiple of 16 bytes for FP32 of the shape [-1, 4], got 20"
+    assert (refused.status_code, refused.json()) == (400, {"error": message})
 
 
 def test_nan_that_a_model_computes_is_null_in_json(echo_engine: EchoEngine) -> None:

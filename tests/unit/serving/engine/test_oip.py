@@ -175,10 +175,23 @@ def test_binary_inputs_that_do_not_fit_are_refused(
         decode_inputs(parse_request(*binary_body(*inputs, behind=behind)), PLAN)
 
 
-@pytest.mark.parametrize("length", [0, 10_000])
+@pytest.mark.parametrize("length", [-1, 10_000])
 def test_the_length_of_the_json_is_within_the_body(length: int) -> None:
     with pytest.raises(InputError, match="inference-header-content-length"):
         parse_request(body(), length)
+
+
+def test_without_json_the_body_is_the_input_and_all_outputs_come_as_bytes() -> None:
+    plan = SignaturePlan.of(Signature(inputs=SIGNATURE.inputs[:1], outputs=SIGNATURE.outputs))
+    rows = np.array([[1, 2], [3, 4]], np.float32)
+    request = parse_request(rows.tobytes(), 0)
+    assert request.id is None
+    assert decode_inputs(request, plan)["a"].tolist() == rows.tolist()
+    assert [(one.plan.name, one.binary) for one in wanted_outputs(request, plan)] == [("y", True), ("z", True)]
+    nan = parse_request(np.array([[1, np.nan]], np.float32).tobytes(), 0)
+    assert np.isnan(decode_inputs(nan, plan, finite=False)["a"][0, 1])
+    with pytest.raises(InputError, match="the body, 'a': a value is not a finite number"):
+        decode_inputs(nan, plan)
 
 
 def test_booleans_in_bytes_are_0_or_1() -> None:
