@@ -62,6 +62,11 @@ that halves its images none below some power of two."""
 class Session(ABC):
     """A loaded model: runs batches on the thread that calls it."""
 
+    value_errors: ClassVar[tuple[type[Exception], ...]] = ()
+    """What the library raises for values that the model does not take, such as an index beyond its table."""
+    shape_errors: ClassVar[tuple[type[Exception], ...]] = ()
+    """What it raises for sizes that the model does not take though its signature does, and maybe for other reasons."""
+
     _sizes: tuple[int, ...] = _VARYING_SIZES
     """What a warm-up tries; from the first on that went well, this one."""
 
@@ -96,6 +101,11 @@ class Session(ABC):
                 return
         self._run_on_zeros(last)
         self._sizes = (last,)
+
+    def refuses(self, error: BaseException | None) -> bool:
+        """True if what a run raised says that the model does not take the request, not that the session is broken."""
+        refusals = self.value_errors + self.shape_errors if self._varies() else self.value_errors
+        return isinstance(error, refusals)
 
     def _varies(self) -> bool:
         """True if more than the batch does."""

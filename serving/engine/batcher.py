@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar, TypeVarTuple
 
 import numpy as np
 
-from registry.errors import BurnishError, CandidateError, QueueFull
+from registry.errors import BurnishError, CandidateError, InputError, QueueFull
 from registry.records.model import ServedVersion
 from registry.records.release import ServingPolicy
 from registry.records.tenant import DEFAULT_TENANT
@@ -123,6 +123,7 @@ class Batcher:
 
         Raises:
             CandidateError: the batch that it was in failed.
+            InputError: the model does not take it, though its signature does.
             QueueFull: as many requests wait as may, or as can be answered within the model's latency objective.
             DeadlineExceeded: its time was over before it ran.
         """
@@ -242,9 +243,14 @@ class Batcher:
 
 
 def _compute(session: Session, contain: Contain, requests: Sequence[Arrays], rows: Sequence[int]) -> list[Arrays]:
-    if len(requests) == 1:
-        return [contain(session.run, requests[0])]
-    return contain(_compute_joined, session, requests, rows)
+    try:
+        if len(requests) == 1:
+            return [contain(session.run, requests[0])]
+        return contain(_compute_joined, session, requests, rows)
+    except CandidateError as error:
+        if session.refuses(error.__cause__):
+            raise InputError(f"inputs: the model does not take these values or sizes: {error}") from error
+        raise
 
 
 def _compute_joined(session: Session, requests: Sequence[Arrays], rows: Sequence[int]) -> list[Arrays]:

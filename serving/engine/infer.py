@@ -104,11 +104,9 @@ class Engine:
             if isinstance(outcome, BurnishError):
                 raise outcome
             return self._answer(slot, asked.request_id, asked.inputs, outcome, timing.compute_ns, timing)
-        except CandidateError as error:
-            _count_failure(slot, BACKEND, timing.compute_ns)
-            return _failed(slot, error)
         except BurnishError as error:
-            return error
+            _count_failure(slot, _reason(error), timing.compute_ns)
+            return _failed(slot, error) if isinstance(error, CandidateError) else error
 
     async def infer(self, slot: Slot, request_id: str, inputs: Arrays, urgency: Urgency = ROUTINE) -> Answer:
         """Answer one request with the version that ``route`` gave; if cancelled, it leaves the queue.
@@ -124,6 +122,7 @@ class Engine:
         Raises:
             CandidateError: the session failed on this batch.
             DeadlineExceeded: the time that the request had is over.
+            InputError: the model does not take it, though its signature does.
             QueueFull: as many requests as may wait for this version.
             TransientError: the version cannot be loaded now, or the worker holds as many requests as it may.
         """

@@ -18,7 +18,7 @@ BOUNDS_NS = tuple(
 BACKEND = "BACKEND"
 """The session failed."""
 REJECTED = "REJECTED"
-"""Turned away: too much waits, its time was over, or the version cannot be loaded."""
+"""Turned away: too much waits, its time was over, the version cannot be loaded, or the model does not take it."""
 CANCELED = "CANCELED"
 """Whoever asked has gone."""
 FAILURES = (BACKEND, REJECTED, CANCELED)

@@ -56,6 +56,8 @@ class AotInductor(Runtime):
 class AotInductorSession(Session):
     """A loaded package; inputs are taken in the signature's order."""
 
+    shape_errors = (RuntimeError,)
+
     def __init__(self, loader: Any, signature: Signature, resident_bytes: int, threads: int) -> None:  # noqa: ANN401
         """Wrap a loaded package."""
         super().__init__(signature, resident_bytes)

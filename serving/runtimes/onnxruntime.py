@@ -125,6 +125,8 @@ class OnnxRuntimeSession(Session):
     and outputs to new memory costs more than either.
     """
 
+    value_errors, shape_errors = (state.InvalidArgument,), (state.Fail,)
+
     def __init__(
         self,
         session: state.InferenceSession,
@@ -156,6 +158,8 @@ class OnnxRuntimeOddSession(Session):
 
     BF16 goes in and out by its bits; BYTES as text, which is what ONNX's strings are.
     """
+
+    value_errors, shape_errors = (state.InvalidArgument,), (state.Fail,)
 
     def __init__(
         self,

@@ -108,6 +108,8 @@ class _Request:
 class OpenVinoSession(Session):
     """A compiled model for any batch, and perhaps one for each of some sizes."""
 
+    shape_errors = (RuntimeError,)
+
     def __init__(self, compiled: openvino.CompiledModel, signature: Signature, resident_bytes: int) -> None:
         """Wrap a compiled model.
 

@@ -59,6 +59,8 @@ class TorchExport(Runtime):
 class TorchExportSession(Session):
     """A loaded program's graph with its weights; inputs are taken in the signature's order."""
 
+    value_errors, shape_errors = (IndexError,), (RuntimeError,)
+
     def __init__(self, program: ExportedProgram, signature: Signature, resident_bytes: int, threads: int) -> None:
         """Wrap a loaded program."""
         super().__init__(signature, resident_bytes)

@@ -225,6 +225,9 @@ def test_a_failing_session_is_a_500_a_full_queue_and_a_failed_load_are_503(world
             reply = await client.post(INFER, json=body())
             assert reply.status_code == 500
             assert reply.json()["error"] == "m version 1 failed on this batch: ZeroDivisionError: broken on purpose"
+            first.value_errors = (ZeroDivisionError,)  # type: ignore[misc]
+            reply = await client.post(INFER, json=body())
+            assert (reply.status_code, reply.json()["error"].partition(":")[0]) == (400, "inputs")
             first.broken = False
             first.may_run.clear()
             first.running.clear()

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from registry.errors import CandidateError, DeadlineExceeded, QueueFull
+from registry.errors import CandidateError, DeadlineExceeded, InputError, QueueFull
 from registry.records.release import ServingPolicy
 from serving.engine.batcher import Batcher, BatchLimits
 from serving.engine.infer import contain
@@ -214,6 +214,25 @@ def test_a_poisoned_request_harms_no_other_of_its_batch(threads: RunThreads) -> 
         assert [answer["y"][0, 0] for answer in (found[0], found[2]) if isinstance(answer, dict)] == [1, 3]
         assert {size: batch.count for size, batch in statistics.batches.items()} == {1: 2}
         assert statistics.queue.count == 3, "who runs again alone has waited but once"
+
+    run(work())
+
+
+def test_values_that_the_model_does_not_take_are_the_requests_fault(threads: RunThreads) -> None:
+    class Choosy(FakeSession):
+        value_errors = (IndexError,)
+
+        def run(self, inputs: Arrays) -> Arrays:  # type: ignore[override]
+            if (inputs["x"] == 2).any():
+                raise IndexError("2 is too much")
+            return super().run(inputs)
+
+    async def work() -> None:
+        batcher = Batcher(Choosy(), limits(), contain, threads, Statistics())
+        found = await asyncio.gather(*(batcher.submit(rows(n), 1) for n in (1, 2, 3)), return_exceptions=True)
+        assert isinstance(found[1], InputError)
+        assert str(found[1]) == "inputs: the model does not take these values or sizes: IndexError: 2 is too much"
+        assert [answer["y"][0, 0] for answer in (found[0], found[2]) if isinstance(answer, dict)] == [1, 3]
 
     run(work())
 
