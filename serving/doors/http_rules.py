@@ -88,7 +88,7 @@ def check_head(url: bytes, headers: list[tuple[bytes, bytes]], version: str, lim
             continue
         hosts += name == b"host"
         waits = _check_framing(name, value, version, limits.body_bytes) or waits
-    _check_counts(len(headers), hosts)
+    _check_counts(len(headers), hosts, version)
     if size > limits.header_bytes:
         raise large_headers(limits.header_bytes)
     return waits
@@ -110,11 +110,11 @@ def tenant_of(headers: list[tuple[bytes, bytes]]) -> str | None:
     return next((value.decode("latin-1") for name, value in headers if name == _TENANT), None)
 
 
-def _check_counts(headers: int, hosts: int) -> None:
+def _check_counts(headers: int, hosts: int, version: str) -> None:
     if headers > MAX_HEADERS:
         raise Refused(431, f"more than {MAX_HEADERS} headers")
-    if hosts > 1:
-        raise Refused(400, "the header host: given more than once")
+    if hosts > 1 or (not hosts and version == "1.1"):
+        raise Refused(400, f"the header host: expected once, got {hosts}")
 
 
 def _check_framing(name: bytes, value: bytes, version: str, body_bytes: int) -> bool:

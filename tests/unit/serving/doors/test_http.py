@@ -15,8 +15,12 @@ def test_requests_of_one_connection_are_answered_in_order() -> None:
     async def work() -> None:
         echo = Echo()
         async with serving(echo) as (_, port):
-            slow = b"GET /later HTTP/1.1\r\n\r\n"
-            rest = b"GET /1?a=b HTTP/1.1\r\n\r\nPOST /2%2f3 HTTP/1.1\r\n" + CLOSE + b"content-length: 2\r\n\r\nhi"
+            slow = b"GET /later HTTP/1.1\r\nhost: a\r\n\r\n"
+            rest = (
+                b"GET /1?a=b HTTP/1.1\r\nhost: a\r\n\r\nPOST /2%2f3 HTTP/1.1\r\nhost: a\r\n"
+                + CLOSE
+                + b"content-length: 2\r\n\r\nhi"
+            )
             asked = asyncio.create_task(answers(port, slow + rest))
             await until(lambda: bool(echo.seen))
             assert [request.path for request in echo.seen] == ["/later"]
@@ -36,7 +40,7 @@ def test_requests_of_one_connection_are_answered_in_order() -> None:
 @pytest.mark.parametrize("size", [1, 3, 7])
 def test_a_request_may_come_in_any_pieces(size: int) -> None:
     message = (
-        b"POST /x HTTP/1.1\r\nA-Name: value\r\n"
+        b"POST /x HTTP/1.1\r\nhost: a\r\nA-Name: value\r\n"
         + CLOSE
         + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
     )
@@ -55,25 +59,25 @@ def test_a_request_may_come_in_any_pieces(size: int) -> None:
     ("message", "status"),
     [
         (b"nonsense\r\n\r\n", b"400"),
-        (b"GET / HTTP/1.1\r\ncontent-length: many\r\n\r\n", b"400"),
-        (b"GET / HTTP/1.1\r\ncontent-length: -1\r\n\r\n", b"400"),
-        (b"POST / HTTP/1.1\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", b"400"),
-        (b"POST / HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd", b"400"),
-        (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", b"400"),
-        (b"GET / HTTP/1.1\r\na b: c\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: many\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd", b"400"),
+        (b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nhost: a\r\na b: c\r\n\r\n", b"400"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"400"),
         (b"GET / HTTP/2.0\r\n\r\n", b"505"),
-        (b"POST / HTTP/1.1\r\ncontent-length: 1001\r\n\r\n", b"413"),
-        (b"POST / HTTP/1.1\r\ncontent-length: 99999999999999\r\n\r\n", b"413"),
-        (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3e9\r\n" + b"x" * 1001, b"413"),
-        (b"GET / HTTP/1.1\r\na: " + b"x" * 2001, b"431"),
-        (b"GET / HTTP/1.1\r\na: " + b"x" * 2001 + b"\r\n\r\n", b"431"),
+        (b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1001\r\n\r\n", b"413"),
+        (b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999999999\r\n\r\n", b"413"),
+        (b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3e9\r\n" + b"x" * 1001, b"413"),
+        (b"GET / HTTP/1.1\r\nhost: a\r\na: " + b"x" * 2001, b"431"),
+        (b"GET / HTTP/1.1\r\nhost: a\r\na: " + b"x" * 2001 + b"\r\n\r\n", b"431"),
         (b"GET /" + b"x" * 2001, b"431"),
-        (b"GET /" + b"x" * 2001 + b" HTTP/1.1\r\n\r\n", b"431"),
-        (b"CONNECT a:80 HTTP/1.1\r\n\r\n", b"400"),
-        (b"CONNECT / HTTP/1.1\r\n\r\n", b"400"),
-        (b"GET / HTTP/1.1\r\n", b"408"),
-        (b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nab", b"408"),
+        (b"GET /" + b"x" * 2001 + b" HTTP/1.1\r\nhost: a\r\n\r\n", b"431"),
+        (b"CONNECT a:80 HTTP/1.1\r\nhost: a\r\n\r\n", b"400"),
+        (b"CONNECT / HTTP/1.1\r\nhost: a\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nhost: a\r\n", b"408"),
+        (b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nab", b"408"),
     ],
 )
 def test_what_cannot_be_read_is_refused_and_the_client_hung_up_on(message: bytes, status: bytes) -> None:
@@ -84,7 +88,7 @@ def test_what_cannot_be_read_is_refused_and_the_client_hung_up_on(message: bytes
             assert found.startswith(b"HTTP/1.1 " + status)
             assert b"connection: close\r\n" in found
             assert echo.seen == []
-            assert (await answers(port, b"GET / HTTP/1.1\r\n" + CLOSE + b"\r\n")).startswith(b"HTTP/1.1 200")
+            assert (await answers(port, b"GET / HTTP/1.1\r\nhost: a\r\n" + CLOSE + b"\r\n")).startswith(b"HTTP/1.1 200")
 
     run(work())
 
@@ -97,7 +101,7 @@ def test_a_wish_for_another_protocol_is_ignored_and_ends_the_connection(body: by
     async def work() -> None:
         echo = Echo()
         async with serving(echo) as (_, port):
-            wish = b"POST /x HTTP/1.1\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\n"  # as of curl --http2
+            wish = b"POST /x HTTP/1.1\r\nhost: a\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\n"
             sent = wish + body + wish * 2000
             size = (len(wish) + len(body)) // pieces
             found = await answers(
@@ -116,7 +120,7 @@ def test_a_target_may_be_a_whole_url() -> None:
     async def work() -> None:
         echo = Echo()
         async with serving(echo) as (_, port):
-            await answers(port, b"GET http://a:1/x/y?z HTTP/1.1\r\n" + CLOSE + b"\r\n")
+            await answers(port, b"GET http://a:1/x/y?z HTTP/1.1\r\nhost: a\r\n" + CLOSE + b"\r\n")
             assert echo.seen[0].path == "/x/y"
 
     run(work())
@@ -125,7 +129,9 @@ def test_a_target_may_be_a_whole_url() -> None:
 def test_an_answer_to_head_has_no_body_that_would_be_read_as_the_next_answer() -> None:
     async def work() -> None:
         async with serving(Echo()) as (_, port):
-            found = await answers(port, b"HEAD /x HTTP/1.1\r\n\r\nGET /y HTTP/1.1\r\n" + CLOSE + b"\r\n")
+            found = await answers(
+                port, b"HEAD /x HTTP/1.1\r\nhost: a\r\n\r\nGET /y HTTP/1.1\r\nhost: a\r\n" + CLOSE + b"\r\n"
+            )
             first, _, second = found.partition(b"\r\n\r\n")
             assert first.startswith(b"HTTP/1.1 405 ") and b"content-length: 0" in first
             assert second.startswith(b"HTTP/1.1 200 ") and second.endswith(b"GET /y ")
@@ -137,7 +143,7 @@ def test_what_came_before_a_broken_request_is_answered_first() -> None:
     async def work() -> None:
         echo = Echo()
         async with serving(echo) as (_, port):
-            asked = asyncio.create_task(answers(port, b"GET /later HTTP/1.1\r\n\r\nnonsense\r\n\r\n"))
+            asked = asyncio.create_task(answers(port, b"GET /later HTTP/1.1\r\nhost: a\r\n\r\nnonsense\r\n\r\n"))
             await until(lambda: bool(echo.seen))
             echo.go.set()
             found = await asked
@@ -150,7 +156,7 @@ def test_a_client_that_asks_whether_to_go_on_is_told() -> None:
     async def work() -> None:
         async with serving(Echo()) as (_, port):
             reader, writer = await connect(port)
-            writer.write(b"POST /x HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+            writer.write(b"POST /x HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")
             assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
             writer.write(b"hi")
             assert (await asyncio.wait_for(reader.readuntil(b"hi"), 5)).startswith(b"HTTP/1.1 200 OK")
@@ -163,7 +169,7 @@ def test_an_idle_client_is_hung_up_on_and_one_that_waits_for_an_answer_is_not() 
     async def work() -> None:
         echo = Echo()
         async with serving(echo, LIMITS) as (_, port):
-            waiting = asyncio.create_task(answers(port, b"GET /later HTTP/1.1\r\n\r\n"))
+            waiting = asyncio.create_task(answers(port, b"GET /later HTTP/1.1\r\nhost: a\r\n\r\n"))
             assert await answers(port, b"") == b""
             assert not waiting.done()
             echo.go.set()
@@ -177,7 +183,7 @@ def test_a_client_that_hangs_up_ends_the_work_for_it() -> None:
         echo = Echo()
         async with serving(echo) as (_, port):
             _, writer = await connect(port)
-            writer.write(b"GET /later HTTP/1.1\r\n\r\n")
+            writer.write(b"GET /later HTTP/1.1\r\nhost: a\r\n\r\n")
             await until(lambda: bool(echo.seen))
             writer.close()
             await until(lambda: echo.cancelled == 1)
@@ -191,7 +197,7 @@ def test_a_client_is_hung_up_on_where_its_answer_fails_later_as_nobody_foresaw()
         asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context.get("exception")))
         async with serving(Echo()) as (_, port):
             with suppress(ConnectionResetError):
-                assert await answers(port, b"GET /defect HTTP/1.1\r\n\r\n") == b""
+                assert await answers(port, b"GET /defect HTTP/1.1\r\nhost: a\r\n\r\n") == b""
         (error,) = told
         assert isinstance(error, LookupError)
 
@@ -203,7 +209,7 @@ def test_a_client_that_does_not_read_its_answers_is_not_read_on() -> None:
         echo = Echo()
         async with serving(echo) as (_, port):
             reader, writer = await connect(port)
-            writer.write(b"GET /large HTTP/1.1\r\n\r\n" * 200)
+            writer.write(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n" * 200)
             await asyncio.sleep(0.5)
             assert len(echo.seen) < 100
             for _ in range(200):
@@ -219,9 +225,11 @@ def test_a_closing_server_answers_what_it_read_and_takes_no_more() -> None:
         echo = Echo()
         async with serving(echo) as (server, port):
             idle, idle_writer = await connect(port)
-            in_flight = asyncio.create_task(answers(port, b"GET /later HTTP/1.1\r\n\r\nGET /next HTTP/1.1\r\n\r\n"))
+            in_flight = asyncio.create_task(
+                answers(port, b"GET /later HTTP/1.1\r\nhost: a\r\n\r\nGET /next HTTP/1.1\r\nhost: a\r\n\r\n")
+            )
             half, half_writer = await connect(port)
-            half_writer.write(b"POST /half HTTP/1.1\r\ncontent-length: 2\r\n\r\n")
+            half_writer.write(b"POST /half HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n")
             await until(lambda: bool(echo.seen))
             closing = asyncio.create_task(server.close())
             assert await asyncio.wait_for(idle.read(), 5) == b""
@@ -242,13 +250,13 @@ def test_a_closing_server_answers_what_it_read_and_takes_no_more() -> None:
 
 def test_no_more_bodies_are_read_ahead_than_one_request_may_have() -> None:
     limits = HttpLimits(body_bytes=100_000)
-    upload = b"POST / HTTP/1.1\r\ncontent-length: 60000\r\n\r\n" + b"x" * 60_000
+    upload = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 60000\r\n\r\n" + b"x" * 60_000
 
     async def work() -> None:
         echo = Echo()
         async with serving(echo, limits) as (server, port):
             reader, writer = await connect(port)
-            writer.write(b"GET /later HTTP/1.1\r\n\r\n" + 14 * upload)
+            writer.write(b"GET /later HTTP/1.1\r\nhost: a\r\n\r\n" + 14 * upload)
             await until(lambda: bool(echo.seen))
             (connection,) = server._connections
             assert isinstance(connection, HttpConnection)

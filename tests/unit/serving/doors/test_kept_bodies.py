@@ -11,7 +11,7 @@ LIMITS = HttpLimits(body_bytes=100_000)
 
 
 def head(tenant: str, size: int, path: str = "/") -> bytes:
-    return b"POST %b HTTP/1.1\r\nx-burnish-tenant: %b\r\ncontent-length: %d\r\n\r\n" % (
+    return b"POST %b HTTP/1.1\r\nhost: a\r\nx-burnish-tenant: %b\r\ncontent-length: %d\r\n\r\n" % (
         path.encode(),
         tenant.encode(),
         size,

@@ -107,9 +107,9 @@ def test_many_clients_at_once_each_get_their_own_answers_in_order(pause: bool) -
         async with serving(echo) as (_, port):
             clients = [await connect(port) for _ in range(40)]
             for number, (_, writer) in enumerate(clients):
-                asked = [b"GET /%s/%d/%d HTTP/1.1\r\n" % (b"a", number, one) for one in range(4)]
-                asked.insert(2, b"GET /later HTTP/1.1\r\n")
-                writer.write(b"\r\n".join(asked) + b"\r\n" + b"GET /end HTTP/1.1\r\n" + CLOSE + b"\r\n")
+                asked = [b"GET /%s/%d/%d HTTP/1.1\r\nhost: a\r\n" % (b"a", number, one) for one in range(4)]
+                asked.insert(2, b"GET /later HTTP/1.1\r\nhost: a\r\n")
+                writer.write(b"\r\n".join(asked) + b"\r\n" + b"GET /end HTTP/1.1\r\nhost: a\r\n" + CLOSE + b"\r\n")
                 if pause:
                     await asyncio.sleep(0)
             for number, (reader, writer) in enumerate(clients):
