@@ -1,23 +1,28 @@
 """The progress of an optimization as server-sent events, until it ends.
 
 Each event is the whole status, so that one who missed some has lost nothing: ``Last-Event-ID`` names the last status
-that was seen, and what is newer is sent. A stream is bounded in time, and streams are bounded in number.
+that was seen, and what is newer is sent. A stream is bounded in time, and streams are bounded in number, those of one
+tenant to a part of all.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import State
 from starlette.types import Receive, Scope, Send
 
+from flows.api_auth import Who
 from flows.api_names import shortened
 from flows.api_own import OwnOptimization
 from flows.api_platform import Platform, Stack
+from flows.api_problems import RETRY_AFTER_S
 from registry.errors import TransientError
 from registry.records.release import OptimizationStatus
 
@@ -25,6 +30,7 @@ router = APIRouter(tags=["optimizations"])
 
 MEDIA_TYPE = "text/event-stream"
 STREAMS_AT_ONCE = 64
+STREAMS_OF_ONE_TENANT = STREAMS_AT_ONCE // 4
 LOOK_S = 0.5
 HEARTBEAT_S = 15.0
 LONGEST_S = 600.0
@@ -49,37 +55,50 @@ LastEventId = Annotated[
     responses=_DESCRIBED,
 )
 async def events(
-    status: OwnOptimization, request: Request, platform: Stack, last_event_id: LastEventId = None
+    status: OwnOptimization, request: Request, platform: Stack, who: Who, last_event_id: LastEventId = None
 ) -> Response:
     """Stream the progress of an optimization until it ends."""
     seen = int(last_event_id) if last_event_id is not None else None
     if not status.state.open and seen == _event_id(status):
         return Response(status_code=204)
-    return _Stream(request.app.state, _events(platform, status, seen))
+    return _Stream(request.app.state, who.tenant, _events(platform, status, seen))
 
 
 class _Stream(StreamingResponse):
-    """A stream that counts among those that are open."""
+    """A stream that counts among those that are open, from its first byte to its end."""
 
-    def __init__(self, state: State, content: AsyncIterator[str]) -> None:
-        """Take a place.
-
-        Raises:
-            TransientError: there is none.
-        """
-        state.streams = getattr(state, "streams", 0)
-        if state.streams >= STREAMS_AT_ONCE:
-            raise TransientError(f"{STREAMS_AT_ONCE} optimizations are watched already; ask for this one's status")
+    def __init__(self, state: State, tenant: str, content: AsyncIterator[str]) -> None:
         super().__init__(content, media_type=MEDIA_TYPE, headers=_HEADERS)
         self._state = state
-        state.streams += 1
+        self._tenant = tenant
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events; the place is free again however that ends."""
-        try:
+        """Send the events."""
+        with _place(self._state, self._tenant):
             await super().__call__(scope, receive, send)
-        finally:
-            self._state.streams -= 1
+
+
+@contextmanager
+def _place(state: State, tenant: str) -> Iterator[None]:
+    """Hold a place among the open streams; it is free again however the stream ends.
+
+    Raises:
+        HTTPException: 429, the tenant has its part of them.
+        TransientError: there is none.
+    """
+    state.streams = getattr(state, "streams", Counter[str]())
+    if state.streams[tenant] >= STREAMS_OF_ONE_TENANT:
+        told = (
+            f"this tenant watches {STREAMS_OF_ONE_TENANT} optimizations already; end one, or ask for this one's status"
+        )
+        raise HTTPException(429, told, {"Retry-After": str(RETRY_AFTER_S)})
+    if state.streams.total() >= STREAMS_AT_ONCE:
+        raise TransientError(f"{STREAMS_AT_ONCE} optimizations are watched already; ask for this one's status")
+    state.streams[tenant] += 1
+    try:
+        yield
+    finally:
+        state.streams -= Counter((tenant,))
 
 
 async def _events(platform: Platform, status: OptimizationStatus, seen: int | None) -> AsyncIterator[str]:

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from flows import api_events
 from flows.api_app import build_app
 from registry.records.release import OptimizationState, OptimizationStatus
+from registry.records.tenant import Quotas
 from tests.drafts import optimization
 from tests.unit.flows.api_stack import FakeStack, fake_stack
 
@@ -99,10 +100,11 @@ def test_a_stream_ends_in_time_and_says_when_to_come_back(
     assert [event["event"] for event in read(text)] == ["progress"]
 
 
+@pytest.mark.parametrize(("bound", "status"), [("STREAMS_AT_ONCE", 503), ("STREAMS_OF_ONE_TENANT", 429)])
 def test_streams_are_bounded_in_number_and_free_their_place(
-    api: TestClient, stack: FakeStack, monkeypatch: pytest.MonkeyPatch
+    api: TestClient, stack: FakeStack, monkeypatch: pytest.MonkeyPatch, bound: str, status: int
 ) -> None:
-    monkeypatch.setattr(api_events, "STREAMS_AT_ONCE", 1)
+    monkeypatch.setattr(api_events, bound, 1)
     save(stack, 1)
     watching = threading.Thread(target=api.get, args=(EVENTS,))
     watching.start()
@@ -110,10 +112,44 @@ def test_streams_are_bounded_in_number_and_free_their_place(
         while not getattr(api.app.state, "streams", 0):  # type: ignore[attr-defined]
             assert watching.is_alive()
         refused = api.get(EVENTS)
-        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert (refused.status_code, refused.headers["retry-after"]) == (status, "5")
+        assert (refused.headers["content-type"], refused.json()["status"]) == ("application/problem+json", status)
     finally:
         save(stack, 2, state=OptimizationState.RELEASED)
         watching.join(30)
+    assert len(read(api.get(EVENTS).text)) == 1
+
+
+def test_what_one_tenant_watches_keeps_no_other_from_watching(
+    api: TestClient, stack: FakeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_events, "STREAMS_OF_ONE_TENANT", 1)
+    stack.platform.ledger.tenants.add("acme", Quotas())
+    stack.platform.ledger.save_optimization(optimization("2", "acme.m", OptimizationState.RELEASED))
+    save(stack, 1)
+    watching = threading.Thread(target=api.get, args=(EVENTS,))
+    watching.start()
+    try:
+        while not getattr(api.app.state, "streams", 0):  # type: ignore[attr-defined]
+            assert watching.is_alive()
+        assert len(read(api.get("/v1/optimizations/2/events?tenant=acme").text)) == 1
+        assert api.get(EVENTS).status_code == 429
+    finally:
+        save(stack, 2, state=OptimizationState.RELEASED)
+        watching.join(30)
+
+
+def test_a_stream_that_fails_frees_its_place(
+    api: TestClient, stack: FakeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: OptimizationStatus) -> str:
+        raise OSError("made to fail")
+
+    save(stack, 1, state=OptimizationState.RELEASED)
+    monkeypatch.setattr(api_events, "STREAMS_OF_ONE_TENANT", 1)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="made to fail"):
+        patch.setattr(api_events, "_event", fails)
+        api.get(EVENTS)
     assert len(read(api.get(EVENTS).text)) == 1
 
 
