@@ -54,7 +54,7 @@ def _values(tensor: TensorPlan, sizes: tuple[int | None, ...], data: memoryview,
             "say the shape in JSON"
         )
     step = math.prod(size for size in sizes if size is not None) * tensor.dtype.itemsize
-    size, rest = divmod(len(data), step)
+    size, rest = divmod(len(data), max(1, step))
     if varying and (rest or not size):
         raise InputError(
             f"{where}: expected a multiple of {step} bytes for {tensor.datatype} of the shape {_shown(sizes)}, "
