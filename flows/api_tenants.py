@@ -6,9 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 from pydantic import Field, SecretStr
 
-from flows import api_names
+from flows import api_etags, api_names
 from flows.api_audit import add_evidence
 from flows.api_auth import Caller, Operator, Who, needs
+from flows.api_etags import CHANGED, TAGGED, IfMatch, IfNoneMatch
 from flows.api_once import OnceRoute
 from flows.api_platform import Platform, Stack
 from flows.tenants import MadeKey
@@ -107,28 +108,36 @@ def tenants(platform: Stack, who: Operator) -> TenantList:
     return TenantList(tenants=platform.ledger.tenants.all())
 
 
-@tenants_router.get("/{tenant_name}")
-def tenant(tenant_name: NamedTenant, platform: Stack, who: Who) -> TenantView:
+@tenants_router.get("/{tenant_name}", response_model=TenantView, responses=TAGGED)
+def tenant(tenant_name: NamedTenant, platform: Stack, who: Who, if_none_match: IfNoneMatch = None) -> Response:
     """Return one tenant with what it has: the caller's own, or any to the operator."""
-    return _view(platform, _visible(who, tenant_name))
+    return _answer(platform, platform.ledger.tenants.get(_visible(who, tenant_name)), if_none_match)
 
 
-@tenants_router.put("/{tenant_name}/quotas")
-def set_quotas(tenant_name: NamedTenant, body: Quotas, platform: Stack, who: Operator) -> TenantView:
+@tenants_router.put("/{tenant_name}/quotas", response_model=TenantView, responses=CHANGED)
+def set_quotas(
+    tenant_name: NamedTenant, body: Quotas, platform: Stack, who: Operator, if_match: IfMatch = None
+) -> Response:
     """Bound a tenant; a quota that is not named is none."""
-    platform.ledger.tenants.set_quotas(tenant_name, body)
+    seen = _seen(platform, tenant_name, if_match)
+    with api_etags.precondition(if_match):
+        changed = platform.ledger.tenants.set_quotas(tenant_name, body, seen)
     add_evidence(tenant=tenant_name, quotas=body.model_dump(mode="json"))
     platform.key_ring.tell()
-    return _view(platform, tenant_name)
+    return _answer(platform, changed)
 
 
-@tenants_router.put("/{tenant_name}/state")
-def set_state(tenant_name: NamedTenant, body: StateBody, platform: Stack, who: Operator) -> TenantView:
+@tenants_router.put("/{tenant_name}/state", response_model=TenantView, responses=CHANGED)
+def set_state(
+    tenant_name: NamedTenant, body: StateBody, platform: Stack, who: Operator, if_match: IfMatch = None
+) -> Response:
     """Let the gateway take a tenant's requests, or no new connections of it, or none."""
-    platform.ledger.tenants.set_state(tenant_name, body.state)
+    seen = _seen(platform, tenant_name, if_match)
+    with api_etags.precondition(if_match):
+        changed = platform.ledger.tenants.set_state(tenant_name, body.state, seen)
     add_evidence(tenant=tenant_name, state=body.state.value)
     platform.key_ring.tell()
-    return _view(platform, tenant_name)
+    return _answer(platform, changed)
 
 
 @tenants_router.delete("/{tenant_name}")
@@ -174,10 +183,14 @@ def _visible(who: Caller, name: str) -> str:
     raise ModelNotFound(f"there is no tenant {name!r}; `burnish tenant list` shows those there are")
 
 
-def _view(platform: Platform, name: str) -> TenantView:
-    found = platform.ledger.tenants.get(name)
-    held = platform.ledger.tenants.holdings(name)
-    return TenantView(tenant=found, models=held.models, versions=held.versions, stored_bytes=held.stored_bytes)
+def _seen(platform: Platform, name: str, if_match: str | None) -> Tenant | None:
+    return api_etags.unchanged(if_match, lambda: platform.ledger.tenants.get(name))
+
+
+def _answer(platform: Platform, found: Tenant, if_none_match: str | None = None) -> Response:
+    held = platform.ledger.tenants.holdings(found.name)
+    view = TenantView(tenant=found, models=held.models, versions=held.versions, stored_bytes=held.stored_bytes)
+    return api_etags.answer(view, api_etags.record_tag(found, view), if_none_match)
 
 
 def _key_view(key: ApiKey) -> KeyView:

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 
-from registry.errors import InputError, ModelNotFound
+from registry.errors import InputError, ModelNotFound, VersionConflict
 from registry.ledger.database import Database, insert_if_absent
 from registry.ledger.tables import API_KEYS, ARTIFACT_OWNERS, AUDIT, OPTIMIZATIONS, SERVED_VERSIONS, TENANTS, USAGE
 from registry.records.release import OptimizationStatus
@@ -72,10 +73,7 @@ class Tenants:
             ModelNotFound: there is none of this name.
         """
         with self._database.read() as connection:
-            row = connection.execute(sa.select(TENANTS).where(TENANTS.c.name == name)).one_or_none()
-        if row is None:
-            raise ModelNotFound(_no_tenant(name))
-        return Tenant.model_validate(dict(row._mapping))
+            return _tenant(connection, sa.select(TENANTS).where(TENANTS.c.name == name), name)
 
     def all(self) -> tuple[Tenant, ...]:
         """Return every tenant, by name."""
@@ -83,21 +81,23 @@ class Tenants:
             rows = connection.execute(sa.select(TENANTS).order_by(TENANTS.c.name)).all()
         return tuple(Tenant.model_validate(dict(row._mapping)) for row in rows)
 
-    def set_quotas(self, name: str, quotas: Quotas) -> Tenant:
+    def set_quotas(self, name: str, quotas: Quotas, seen: Tenant | None = None) -> Tenant:
         """Bound a tenant by other quotas; what it has beyond them stays, and nothing is added to it.
 
         Raises:
             ModelNotFound: there is no such tenant.
+            VersionConflict: it is no longer as the caller has seen it.
         """
-        return self._update(name, quotas=quotas.model_dump(mode="json"))
+        return self._change(name, seen, quotas=quotas)
 
-    def set_state(self, name: str, state: TenantState) -> Tenant:
+    def set_state(self, name: str, state: TenantState, seen: Tenant | None = None) -> Tenant:
         """Say whether the gateway lets a tenant's requests through.
 
         Raises:
             ModelNotFound: there is no such tenant.
+            VersionConflict: it is no longer as the caller has seen it.
         """
-        return self._update(name, state=state.value)
+        return self._change(name, seen, state=state)
 
     def remove(self, name: str) -> None:
         """Remove a tenant with its keys.
@@ -175,11 +175,15 @@ class Tenants:
         with self._database.read() as connection:
             return _holdings(connection, tenant)
 
-    def _update(self, name: str, **values: object) -> Tenant:
+    def _change(self, name: str, seen: Tenant | None, **fields: Quotas | TenantState) -> Tenant:
         with self._database.write() as connection:
-            if not connection.execute(sa.update(TENANTS).where(TENANTS.c.name == name).values(values)).rowcount:
-                raise ModelNotFound(_no_tenant(name))
-        return self.get(name)
+            current = _tenant(connection, sa.select(TENANTS).where(TENANTS.c.name == name).with_for_update(), name)
+            if seen is not None and current != seen:
+                raise VersionConflict(f"the tenant {name!r} was changed by another; read it again, decide again")
+            changed = current.model_copy(update=fields)
+            values = changed.model_dump(mode="json", include=set(fields))
+            connection.execute(sa.update(TENANTS).where(TENANTS.c.name == name).values(values))
+        return changed
 
 
 def of_tenant(column: sa.Column[str], tenant: str) -> sa.ColumnElement[bool]:
@@ -269,6 +273,13 @@ def _stored_bytes(connection: sa.Connection, tenant: str) -> int:
 def _was_seen(connection: sa.Connection, name: str) -> bool:
     tables = (AUDIT, USAGE)
     return any(connection.execute(sa.select(1).where(table.c.tenant == name).limit(1)).first() for table in tables)
+
+
+def _tenant(connection: sa.Connection, query: sa.Select[Any], name: str) -> Tenant:
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise ModelNotFound(_no_tenant(name))
+    return Tenant.model_validate(dict(row._mapping))
 
 
 def _no_tenant(name: str) -> str:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from registry.errors import InputError, ModelNotFound
+from registry.errors import InputError, ModelNotFound, VersionConflict
 from registry.ledger.ledger import Ledger
 from registry.ledger.tenants import Holdings, Shortage
 from registry.records.audit import AuditDraft
@@ -40,6 +40,29 @@ def test_tenants_are_made_bounded_blocked_and_removed(ledger: Ledger) -> None:
             change("acme")
     with pytest.raises(InputError, match="always exists"):
         ledger.tenants.remove("default")
+
+
+def test_of_those_who_change_what_they_have_seen_at_once_one_wins(ledger: Ledger) -> None:
+    seen = ledger.tenants.add("acme", Quotas())
+    started, won, lost = threading.Barrier(4), [], []
+
+    def bound(models: int) -> None:
+        started.wait(60)
+        try:
+            won.append(ledger.tenants.set_quotas("acme", Quotas(models=models), seen))
+        except VersionConflict:
+            lost.append(models)
+
+    threads = [threading.Thread(target=bound, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert (len(won), len(lost)) == (1, 3)
+    assert ledger.tenants.get("acme") == won[0]
+    with pytest.raises(VersionConflict, match="changed by another"):
+        ledger.tenants.set_state("acme", TenantState.BLOCKED, seen)
+    assert ledger.tenants.set_state("acme", TenantState.BLOCKED, won[0]) == ledger.tenants.get("acme")
 
 
 def test_a_name_whose_audit_is_kept_is_not_given_again(ledger: Ledger) -> None:
