@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from registry.records.base import Digest, ModelName, Record, VersionNumber
+from registry.records.base import NO_NUL, Digest, ModelName, Record, VersionNumber
 from registry.records.experiment import Arm, Experiment, ExperimentMetric
 from registry.records.model import ModelVersion, ServedVersion
 from registry.records.observation import DriftReport
@@ -21,8 +21,8 @@ from registry.records.release import (
 )
 from registry.records.tenant import QualifiedName
 
-Reason = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00]*$")]
-"""Why something is done; databases keep no NUL."""
+Reason = Annotated[str, StringConstraints(max_length=1000, pattern=NO_NUL)]
+"""Why something is done."""
 
 
 class Page(Record):

@@ -1,10 +1,12 @@
 """Tenants and keys: made, bounded, switched off, rotated, revoked."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
-from pydantic import Field, SecretStr
+from pydantic import Field, JsonValue, SecretStr
 
 from flows import api_etags, api_names
 from flows.api_audit import add_evidence
@@ -14,7 +16,7 @@ from flows.api_once import OnceRoute
 from flows.api_platform import Platform, Stack
 from flows.tenants import MadeKey
 from registry.errors import ModelNotFound
-from registry.records.base import Record
+from registry.records.base import NO_NUL, Record
 from registry.records.tenant import ApiKey, KeyId, Quotas, Scope, Tenant, TenantName, TenantState
 
 tenants_router = APIRouter(prefix="/tenants", tags=["tenants"], route_class=OnceRoute)
@@ -59,7 +61,7 @@ class KeyBody(Record):
     """A key to make."""
 
     scopes: tuple[Scope, ...] = Field(min_length=1)
-    label: str = Field(default="", max_length=200, pattern=r"^[^\x00]*$")
+    label: str = Field(default="", max_length=200, pattern=NO_NUL)
 
 
 class RotateBody(Record):
@@ -119,12 +121,8 @@ def set_quotas(
     tenant_name: NamedTenant, body: Quotas, platform: Stack, who: Operator, if_match: IfMatch = None
 ) -> Response:
     """Bound a tenant; a quota that is not named is none."""
-    seen = _seen(platform, tenant_name, if_match)
-    with api_etags.precondition(if_match):
-        changed = platform.ledger.tenants.set_quotas(tenant_name, body, seen)
-    add_evidence(tenant=tenant_name, quotas=body.model_dump(mode="json"))
-    platform.key_ring.tell()
-    return _answer(platform, changed)
+    change = partial(platform.ledger.tenants.set_quotas, tenant_name, body)
+    return _change(platform, tenant_name, if_match, change, quotas=body.model_dump(mode="json"))
 
 
 @tenants_router.put("/{tenant_name}/state", response_model=TenantView, responses=CHANGED)
@@ -132,12 +130,8 @@ def set_state(
     tenant_name: NamedTenant, body: StateBody, platform: Stack, who: Operator, if_match: IfMatch = None
 ) -> Response:
     """Let the gateway take a tenant's requests, or no new connections of it, or none."""
-    seen = _seen(platform, tenant_name, if_match)
-    with api_etags.precondition(if_match):
-        changed = platform.ledger.tenants.set_state(tenant_name, body.state, seen)
-    add_evidence(tenant=tenant_name, state=body.state.value)
-    platform.key_ring.tell()
-    return _answer(platform, changed)
+    change = partial(platform.ledger.tenants.set_state, tenant_name, body.state)
+    return _change(platform, tenant_name, if_match, change, state=body.state.value)
 
 
 @tenants_router.delete("/{tenant_name}")
@@ -183,8 +177,20 @@ def _visible(who: Caller, name: str) -> str:
     raise ModelNotFound(f"there is no tenant {name!r}; `burnish tenant list` shows those there are")
 
 
-def _seen(platform: Platform, name: str, if_match: str | None) -> Tenant | None:
-    return api_etags.unchanged(if_match, lambda: platform.ledger.tenants.get(name))
+def _change(
+    platform: Platform,
+    name: str,
+    if_match: str | None,
+    change: Callable[[Tenant | None], Tenant],
+    **evidence: JsonValue,
+) -> Response:
+    """Make a change, of the tenant as the caller has seen it; the gateways are told at once."""
+    seen = api_etags.unchanged(if_match, lambda: platform.ledger.tenants.get(name))
+    with api_etags.precondition(if_match):
+        changed = change(seen)
+    add_evidence(tenant=name, **evidence)
+    platform.key_ring.tell()
+    return _answer(platform, changed)
 
 
 def _answer(platform: Platform, found: Tenant, if_none_match: str | None = None) -> Response:

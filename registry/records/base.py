@@ -15,6 +15,9 @@ ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}
 VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 """A model version: 1, 2, 3 and so on, given by the registry."""
 
+NO_NUL = r"^[^\x00]*$"
+"""Pattern of text that databases can keep."""
+
 
 class Record(BaseModel):
     """A value: frozen, closed to unknown fields, equal by content, with a digest of its canonical JSON."""

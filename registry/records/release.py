@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from registry.records.base import Digest, Record, VersionNumber
+from registry.records.base import NO_NUL, Digest, Record, VersionNumber
 from registry.records.gate import GateDecision
 from registry.records.model import ServedVersion
 from registry.records.tenant import QualifiedName
@@ -174,7 +174,7 @@ class Feedback(Record):
     """What became known of one captured request: the true answers, one a sample, or a score of the whole answer."""
 
     model: QualifiedName
-    request_id: str = Field(min_length=1, max_length=128, pattern=r"^[^\x00]*$")
+    request_id: str = Field(min_length=1, max_length=128, pattern=NO_NUL)
     labels: tuple[float, ...] = Field(default=(), description="One a sample.")
     score: float | None = Field(default=None, ge=0, le=1, description="How good the answer was; more is better.")
 

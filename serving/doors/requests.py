@@ -26,7 +26,7 @@ def checked_id(name: str, value: str) -> str:
     Raises:
         InputError: it is not 1 to 128 printable ASCII characters without spaces.
     """
-    if not _ID.fullmatch(value):
+    if not is_id(value):
         raise InputError(f"the header {name}: expected 1 to 128 printable ASCII characters without spaces")
     return value
 

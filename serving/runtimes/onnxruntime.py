@@ -153,13 +153,11 @@ class OnnxRuntimeSession(Session):
         del self._session
 
 
-class OnnxRuntimeOddSession(Session):
+class OnnxRuntimeOddSession(OnnxRuntimeSession):
     """The same for signatures with BF16 or BYTES, which ONNX Runtime does not exchange as arrays of ours.
 
     BF16 goes in and out by its bits; BYTES as text, which is what ONNX's strings are.
     """
-
-    value_errors, shape_errors = (state.InvalidArgument,), (state.Fail,)
 
     def __init__(
         self,
@@ -169,10 +167,7 @@ class OnnxRuntimeOddSession(Session):
         resident_bytes: int,
     ) -> None:
         """Wrap a loaded session for any batch and those for batches of one size."""
-        super().__init__(signature, resident_bytes)
-        self._session = session
-        self._fixed = dict(fixed)
-        self._outputs = [spec.name for spec in signature.outputs]
+        super().__init__(session, fixed, signature, resident_bytes)
         self._values = any(spec.datatype is Datatype.BF16 for spec in signature.outputs)
 
     def run(self, inputs: Mapping[str, Array]) -> Arrays:
@@ -192,18 +187,13 @@ class OnnxRuntimeOddSession(Session):
             found = map(_from_array, session.run(self._outputs, given, None))
         return dict(zip(self._outputs, found, strict=True))
 
-    def close(self) -> None:
-        """Free the sessions."""
-        self._fixed.clear()
-        del self._session
-
 
 class _Expected(NamedTuple):
     """What a signature asks of a graph: the type of each tensor by its name, and what runs it."""
 
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
-    session: type[OnnxRuntimeSession] | type[OnnxRuntimeOddSession]
+    session: type[OnnxRuntimeSession]
 
 
 @lru_cache(maxsize=1024)
@@ -217,7 +207,7 @@ def _initialized(session: state.InferenceSession) -> state.InferenceSession:
     return session
 
 
-def _session_type(signature: Signature) -> type[OnnxRuntimeSession] | type[OnnxRuntimeOddSession]:
+def _session_type(signature: Signature) -> type[OnnxRuntimeSession]:
     outputs = {spec.datatype for spec in signature.outputs}
     datatypes = outputs.union(spec.datatype for spec in signature.inputs)
     if Datatype.BF16 in outputs and Datatype.BYTES in datatypes:

@@ -26,5 +26,5 @@ def test_the_engine_and_the_bare_server_take_turns_under_load(tmp_path: Path) ->
         assert standing["errors"] == 0
         assert 0 < standing["p50_ms"]["estimate"] <= standing["p99_ms"]["estimate"]
     assert figures["versions"]["bare"]["uvicorn"]
-    captured = list((tmp_path / "serving/work/burnish/capture").rglob("*.parquet"))
+    captured = list((tmp_path / "serving" / "work" / "burnish" / "capture").rglob("*.parquet"))
     assert captured, "capture was on"

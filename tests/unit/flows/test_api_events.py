@@ -1,6 +1,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,21 @@ def look(monkeypatch: pytest.MonkeyPatch, stack: FakeStack, steps: list[dict[str
 def read(text: str) -> list[dict[str, Any]]:
     blocks = [dict(line.split(": ", 1) for line in block.split("\n")) for block in text.split("\n\n") if block]
     return [block | {"data": json.loads(block["data"])} for block in blocks if "data" in block]
+
+
+@contextmanager
+def watched(api: TestClient, stack: FakeStack) -> Iterator[None]:
+    """Let somebody else watch the optimization; it ends afterwards."""
+    save(stack, 1)
+    watching = threading.Thread(target=api.get, args=(EVENTS,))
+    watching.start()
+    try:
+        while not getattr(api.app.state, "streams", 0):  # type: ignore[attr-defined]
+            assert watching.is_alive()
+        yield
+    finally:
+        save(stack, 2, state=OptimizationState.RELEASED)
+        watching.join(30)
 
 
 def test_progress_is_told_until_the_end(api: TestClient, stack: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,18 +121,10 @@ def test_streams_are_bounded_in_number_and_free_their_place(
     api: TestClient, stack: FakeStack, monkeypatch: pytest.MonkeyPatch, bound: str, status: int
 ) -> None:
     monkeypatch.setattr(api_events, bound, 1)
-    save(stack, 1)
-    watching = threading.Thread(target=api.get, args=(EVENTS,))
-    watching.start()
-    try:
-        while not getattr(api.app.state, "streams", 0):  # type: ignore[attr-defined]
-            assert watching.is_alive()
+    with watched(api, stack):
         refused = api.get(EVENTS)
         assert (refused.status_code, refused.headers["retry-after"]) == (status, "5")
         assert (refused.headers["content-type"], refused.json()["status"]) == ("application/problem+json", status)
-    finally:
-        save(stack, 2, state=OptimizationState.RELEASED)
-        watching.join(30)
     assert len(read(api.get(EVENTS).text)) == 1
 
 
@@ -126,17 +134,9 @@ def test_what_one_tenant_watches_keeps_no_other_from_watching(
     monkeypatch.setattr(api_events, "STREAMS_OF_ONE_TENANT", 1)
     stack.platform.ledger.tenants.add("acme", Quotas())
     stack.platform.ledger.save_optimization(optimization("2", "acme.m", OptimizationState.RELEASED))
-    save(stack, 1)
-    watching = threading.Thread(target=api.get, args=(EVENTS,))
-    watching.start()
-    try:
-        while not getattr(api.app.state, "streams", 0):  # type: ignore[attr-defined]
-            assert watching.is_alive()
+    with watched(api, stack):
         assert len(read(api.get("/v1/optimizations/2/events?tenant=acme").text)) == 1
         assert api.get(EVENTS).status_code == 429
-    finally:
-        save(stack, 2, state=OptimizationState.RELEASED)
-        watching.join(30)
 
 
 def test_a_stream_that_fails_frees_its_place(
