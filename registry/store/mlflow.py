@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-import mlflow.pyfunc
-import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric as RunMetric
 from mlflow.entities import Param
@@ -23,18 +21,14 @@ from mlflow.environment_variables import (
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
 )
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
-from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.store.entities.paged_list import PagedList
-from mlflow.types import Schema
-from mlflow.types import TensorSpec as MlflowTensorSpec
 from requests import RequestException
 
 from registry.errors import InputError, ModelNotFound, RegistryError, TransientError
 from registry.model_card import model_card
-from registry.records.model import ModelVersion, Signature, TensorSpec, VersionDraft
+from registry.records.model import ModelVersion, VersionDraft
 from registry.store.location import ArtifactLocation
-from registry.store.pointer import POINTER_FILE, Pointer
+from registry.store.model_directory import MODEL_FOLDER, VERSION_FILE, write_model_directory
 from registry.store.version_record import (
     ATTACHMENT,
     DRAFT,
@@ -45,10 +39,6 @@ from registry.store.version_record import (
     run_parameters,
     version_tags,
 )
-
-LOADER = "serving.pyfunc"
-MODEL_FOLDER = "model"
-VERSION_FILE = "version.json"
 
 # The column of a version's description in MLflow's databases.
 _DESCRIPTION_CHARACTERS = 5_000
@@ -187,11 +177,13 @@ class MlflowStore:
         now = int(time.time() * 1000)
         figures = [RunMetric(name, value, now, 0) for name, value in run_figures(draft).items()]
         parameters = [Param(name, value) for name, value in run_parameters(draft).items()]
-        self._client.log_batch(run_id, metrics=figures, params=parameters)
+        try:
+            self._client.log_batch(run_id, metrics=figures, params=parameters)
+        except MlflowException:  # another process has just logged the same; if it has not, the next line says why
+            self._client.log_batch(run_id, metrics=figures, params=parameters)
         with tempfile.TemporaryDirectory(prefix="burnish-register-") as name:
-            folder = Path(name)
-            self._write_model(draft, folder, run_id)
-            self._client.log_artifacts(run_id, str(folder), MODEL_FOLDER)
+            write_model_directory(Path(name), draft, run_id, self._location)
+            self._client.log_artifacts(run_id, name, MODEL_FOLDER)
         artifacts = self._location.open()
         if artifacts.exists(draft.report):
             self._client.log_artifacts(run_id, str(artifacts.checkout(draft.report)), "report")
@@ -216,17 +208,6 @@ class MlflowStore:
         if known is None:
             raise RegistryError(f"MLflow at {self._uri} does not make an experiment {model!r}")
         return str(known.experiment_id)
-
-    def _write_model(self, draft: VersionDraft, folder: Path, run_id: str) -> None:
-        pointer = Pointer(
-            location=self._location, artifact=draft.artifact, runtime=draft.runtime, signature=draft.signature
-        )
-        (folder / POINTER_FILE).write_text(pointer.model_dump_json(indent=1), encoding="utf-8")
-        (folder / VERSION_FILE).write_text(draft.model_dump_json(), encoding="utf-8")
-        (folder / "model_card.md").write_text(model_card(draft), encoding="utf-8")
-        model = Model(artifact_path=MODEL_FOLDER, run_id=run_id, signature=_mlflow_signature(draft.signature))
-        mlflow.pyfunc.add_to_model(model, loader_module=LOADER)
-        model.save(str(folder / MLMODEL_FILE_NAME))
 
     def _create_version(self, draft: VersionDraft, run_id: str) -> StoredVersion:
         try:
@@ -273,18 +254,6 @@ def _safe(text: str) -> str:
     if not _SAFE.fullmatch(text):
         raise InputError(f"{text!r} is no name that MLflow can keep: use at most 128 letters, digits and . : - _")
     return text
-
-
-def _mlflow_signature(signature: Signature) -> ModelSignature:
-    return ModelSignature(
-        inputs=Schema([_mlflow_tensor(spec) for spec in signature.inputs]),
-        outputs=Schema([_mlflow_tensor(spec) for spec in signature.outputs]),
-    )
-
-
-def _mlflow_tensor(spec: TensorSpec) -> MlflowTensorSpec:
-    shape = tuple(-1 if size is None else size for size in spec.shape)
-    return MlflowTensorSpec(np.dtype(spec.datatype.numpy_name), shape, spec.name)
 
 
 def _configure() -> None:

@@ -11,6 +11,9 @@ import numpy as np
 import onnxruntime
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 from registry.errors import InputError, ModelNotFound, RegistryError, TransientError
 from registry.model_card import model_card
@@ -182,6 +185,24 @@ def test_two_processes_registering_at_once_lose_nothing(
     assert [process.exitcode for process in processes] == [0, 0]
     ids = [version.draft.optimization_id for version in store.versions(name)]
     assert sorted(ids) == ["a1", "a2", "b1", "b2", "both"]
+
+
+def test_figures_that_another_process_logs_at_the_same_moment_do_not_end_a_registration(
+    store: MlflowStore, client: MlflowClient, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_batch = MlflowClient.log_batch
+    refusals = ["UNIQUE constraint failed: params.key, params.run_uuid"]
+
+    def log_after_the_other(self: MlflowClient, run_id: str, metrics: list[Metric], params: list[Param]) -> None:
+        log_batch(self, run_id, metrics, params)
+        if refusals:
+            raise MlflowException(refusals.pop(), error_code=BAD_REQUEST)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", log_after_the_other)
+        version = store.register(draft(name, "one"))
+    assert (version.version, refusals) == (1, [])
+    assert client.get_run(str(client.get_model_version(name, "1").run_id)).info.status == "FINISHED"
 
 
 def test_a_record_changed_in_mlflow_is_refused(store: MlflowStore, client: MlflowClient, name: str) -> None:
