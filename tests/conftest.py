@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.servers", "tests.integration.echo_engine"]
 
@@ -12,6 +13,14 @@ OURS = ("burnish", "flows", "tasks", "serving", "monitoring", "registry")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow, and only those")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Made-up examples are the same in every run, and no machine is too slow for them; slow runs look for new ones."""
+    slow = bool(config.getoption("--slow"))
+    patient = [HealthCheck.too_slow]
+    settings.register_profile("ours", deadline=None, derandomize=not slow, suppress_health_check=patient)
+    settings.load_profile("ours")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

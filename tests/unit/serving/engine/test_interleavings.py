@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.errors import CandidateError, DeadlineExceeded, QueueFull
@@ -98,7 +98,6 @@ class World:
             self.wanted_until[number] = ended if deadline is None else min(ended, deadline / 1e9)
 
 
-@settings(deadline=None)
 @given(st.lists(Sending, max_size=40), st.booleans())
 def test_every_request_gets_its_own_rows_or_a_reason(sent: list[Sent], together: bool) -> None:
     with simulated_time() as loop:

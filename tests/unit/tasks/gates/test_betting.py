@@ -71,7 +71,7 @@ def test_the_interval_covers_the_mean() -> None:
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_interval_holds_the_mean_and_mirrors(values: list[float]) -> None:
     differences = np.array(values)
     found, mirrored = (bounded_interval(each, confidence=0.9) for each in (differences, -differences))

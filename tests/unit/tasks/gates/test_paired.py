@@ -108,7 +108,7 @@ def test_the_sign_test_is_exact() -> None:
 
 
 @given(st.integers(1, 400), st.data(), st.sampled_from([0.005, 0.01, 0.05, 0.2]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_more_losses_never_lower_p_and_more_wins_never_raise_it(
     samples: int, data: st.DataObject, margin: float
 ) -> None:
