@@ -104,6 +104,8 @@ class Call:
 
     def account(self) -> None:
         """Count what is kept of it, refuse it if that is too much, and let more come."""
+        if self.gone:  # what takes messages learns of it a moment later, and what was counted now would count for ever
+            return
         if self._kept.count((self._size(),), self._headers) is not None:
             self._refuse(QueueFull("too much of other requests is being read; try again shortly"))
         elif self._untaken and not self.whole and self._ready():

@@ -1,7 +1,7 @@
 """Calls over gRPC that are slow to send, broken, or too many: only as much is kept as there is room for."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -10,6 +10,7 @@ from h2.events import StreamReset
 
 from registry.records.tenant import TENANT_HEADER
 from serving.doors.grpc_server import grpc_server
+from serving.doors.grpc_stream_call import StreamCall
 from serving.doors.protocol import open_inference_pb2 as pb
 from serving.engine.shared_bound import SharedBound
 from serving.engine.worker import Worker
@@ -95,6 +96,39 @@ def test_a_stream_that_waits_holds_nothing(worker: Worker) -> None:
             client.h2.end_stream(number)
             client.flush()
             assert (await status_of(client, number))["grpc-status"] == "0"
+            client.close()
+
+    run(work())
+
+
+def test_what_is_taken_of_a_stream_whose_client_has_gone_counts_no_more(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    go_on = asyncio.Event()
+
+    async def reads(call: StreamCall) -> AsyncGenerator[bytes, None]:
+        async def read() -> None:
+            async for message in call.messages():
+                taken.append(len(message.content))
+                await go_on.wait()
+
+        await asyncio.shield(asyncio.create_task(read()))
+        yield b""
+
+    monkeypatch.setattr("serving.doors.grpc_server.stream_infer", reads)
+
+    async def work() -> None:
+        async with opened(worker) as port:
+            client = await Http2Client.connect(port)
+            number = client.ask(INFER + INFER + INFER[:20], call_headers(STREAM), end=False)
+            await until(lambda: len(taken) == 1 and worker.bodies.total > 0)
+            client.h2.reset_stream(number)
+            client.flush()
+            await until(lambda: worker.bodies.total == 0)
+            go_on.set()
+            await until(lambda: len(taken) == 2)
+            assert worker.bodies.total == 0
             client.close()
 
     run(work())
