@@ -56,7 +56,7 @@ class Http2Client:
 
     async def read_until(self, enough: Any) -> None:  # noqa: ANN401 - a question
         """Read until there is enough, or the server has hung up; answers settings and pings."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not self.closed and not enough():
                 try:
                     data = await self._reader.read(65536)

@@ -18,7 +18,9 @@ TRAILERS = block([(b"end", b"1")])
 class Echo:
     """Answers with what it was sent, once it may; ``/large`` is two megabytes, ``/none`` a refusal."""
 
-    def __init__(self) -> None:
+    def __init__(self, read_seconds: float = 60) -> None:
+        """Take how long a request may take to come."""
+        self.read_seconds = read_seconds
         self.may = asyncio.Event()
         self.may.set()
         self.open: list[Request] = []
@@ -37,7 +39,7 @@ class Request:
     """One request."""
 
     def __init__(self, echo: Echo, connection: Http2Connection, number: int, path: bytes) -> None:
-        self.deadline = asyncio.get_running_loop().time() + 0.3
+        self.deadline = asyncio.get_running_loop().time() + echo.read_seconds
         self.whole = False
         self.body = b""
         self.is_over = 0

@@ -9,8 +9,10 @@ from serving.doors.http_messages import Eventual, Reply, Request
 from serving.doors.http_rules import HttpLimits
 from serving.doors.server import Server
 from serving.engine.shared_bound import SharedBound
+from tests.unit.serving.engine.doubles import WAIT_SECONDS
 
-LIMITS = HttpLimits(body_bytes=1000, header_bytes=2000, read_seconds=0.3, idle_seconds=0.3)
+LIMITS = HttpLimits(body_bytes=1000, header_bytes=2000)
+HASTY = HttpLimits(body_bytes=1000, header_bytes=2000, read_seconds=0.3, idle_seconds=0.3)
 SLOW = HttpLimits(body_bytes=1000)
 
 
@@ -39,7 +41,7 @@ class Echo:
 
     async def _later(self, reply: Reply) -> Reply:
         try:
-            await asyncio.wait_for(self.go.wait(), 10)
+            await asyncio.wait_for(self.go.wait(), WAIT_SECONDS)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -70,7 +72,7 @@ async def answers(port: int, *parts: bytes, pause: float = 0.01) -> bytes:
     for part in parts:
         writer.write(part)
         await asyncio.sleep(pause)
-    found = await asyncio.wait_for(reader.read(), 10)
+    found = await asyncio.wait_for(reader.read(), WAIT_SECONDS)
     writer.close()
     return found
 

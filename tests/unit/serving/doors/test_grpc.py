@@ -39,7 +39,7 @@ class Client:
             request_serializer=type(request).SerializeToString,
             response_deserializer=getattr(pb, f"{call_name}Response").FromString,
         )
-        return call(request, metadata=metadata, timeout=10)
+        return call(request, metadata=metadata, timeout=30)
 
     async def refused(self, call_name: str, /, **fields: Any) -> tuple[grpc.StatusCode, str]:
         with pytest.raises(grpc.aio.AioRpcError) as failed:
@@ -52,7 +52,7 @@ class Client:
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )
-        status: int = (await call(health_pb2.HealthCheckRequest(service=service), timeout=10)).status
+        status: int = (await call(health_pb2.HealthCheckRequest(service=service), timeout=30)).status
         return status
 
 
@@ -181,7 +181,7 @@ def test_a_full_queue_and_a_deadline_have_their_own_status(world: FakeWorld, wor
             assert code is grpc.StatusCode.DEADLINE_EXCEEDED
             assert "did not answer within the time of the request" in details
             held.append(asyncio.create_task(client("ModelInfer", **asked())))
-            await asyncio.sleep(0.02)
+            await until(lambda: worker.engine.route("m", None, "").batcher.waiting == 1)  # type: ignore[union-attr]
             with pytest.raises(grpc.aio.AioRpcError) as full:
                 await client("ModelInfer", **asked())
             assert full.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -142,7 +142,7 @@ def test_calls_beyond_the_number_that_may_be_are_refused(worker: Worker) -> None
             assert (status["grpc-status"], status["grpc-message"]) == ("8", "there are 2 calls at a time, and no more")
             for client, _ in calls:
                 client.close()
-            await asyncio.sleep(0.05)
+            await until(lambda: worker.bodies.total == 0)
             assert (await infer(port))["grpc-status"] == "0"
 
     run(work())

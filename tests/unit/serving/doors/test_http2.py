@@ -213,7 +213,7 @@ def test_slow_requests_and_idle_clients_are_given_up(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("serving.doors.server._SWEEP_SECONDS", 0.05)
 
     async def work() -> None:
-        async with serving(Echo(), Http2Limits(idle_seconds=0.5)) as (_, port):
+        async with serving(Echo(read_seconds=0.3), Http2Limits(idle_seconds=0.5)) as (_, port):
             client = await Http2Client.connect(port)
             number = client.ask(b"a part", end=False)
             await client.ended(number)

@@ -235,11 +235,13 @@ def test_a_failing_session_is_a_500_a_full_queue_and_a_failed_load_are_503(world
             held = [asyncio.create_task(client.post(INFER, json=many))]
             await until(first.running.is_set)
             held.append(asyncio.create_task(client.post(INFER, json=body())))
-            await asyncio.sleep(0.02)
+            batcher = worker.engine.route("m", None, "").batcher
+            assert batcher is not None
+            await until(lambda: batcher.waiting == 1)
             full = await client.post(INFER, json=body())
             assert (full.status_code, full.headers["retry-after"]) == (429, "1")
             held.pop().cancel()
-            await asyncio.sleep(0.02)
+            await until(lambda: batcher.waiting == 0)
             late = await client.post(INFER, json=body(parameters={"timeout": 5000, "priority": 1}))
             assert late.status_code == 504
             assert "did not answer within the time of the request" in late.json()["error"]

@@ -22,11 +22,12 @@ from registry.records.model import (
     TensorSpec,
 )
 from registry.records.release import CatalogEntry, ServingPolicy, TrafficSplit
-from serving.engine import loader, meter, residency
+from serving.engine import live, loader, meter, residency, room
 from serving.runtime import Array, Arrays, Session
 
 MIB = 2**20
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 30.0
+"""A bound for what comes at once, unless the machine stands still."""
 
 BATCHED = Signature(
     inputs=(TensorSpec(name="x", datatype=Datatype.FP32, shape=(None, 2)),),
@@ -187,6 +188,10 @@ class FakeWorld:
         monkeypatch.setattr(meter, "allocated_bytes", self.allocated_bytes)  # type: ignore[attr-defined]
         monkeypatch.setattr(meter, "thread_time", lambda: self.worked_s)  # type: ignore[attr-defined]
         monkeypatch.setattr(residency, "slack_bytes", lambda _bound: 0)  # type: ignore[attr-defined]
+        # Nobody waits in vain for room, and nothing that failed is tried again by itself, however busy the machine is.
+        monkeypatch.setattr(room, "WAIT_SECONDS", 60.0)  # type: ignore[attr-defined]
+        for module in (live, residency):
+            monkeypatch.setattr(module, "RETRY_SECONDS", 3600.0)  # type: ignore[attr-defined]
         return self
 
 

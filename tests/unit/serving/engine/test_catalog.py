@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 
 import orjson
@@ -39,20 +40,24 @@ def test_a_failed_write_leaves_the_old_entry_and_no_rest(tmp_path: Path, monkeyp
 
 def test_readers_never_see_a_part(tmp_path: Path) -> None:
     write_entry(tmp_path, entry(0, None, []))
+    versions = [served(number) for number in range(1, 20)]
+    seen: set[int] = set()
     stop = threading.Event()
 
     def write() -> None:
-        versions = [served(number) for number in range(1, 20)]
-        for generation in range(1, 60):
+        for generation in count(1):
+            if stop.is_set() or (generation >= 60 and len(seen) > 1):
+                break
             write_entry(tmp_path, entry(generation, {1: 100}, versions[: 1 + generation % 19]))
-        stop.set()
 
     writer = threading.Thread(target=write)
     writer.start()
-    seen = set()
-    while not stop.is_set():
-        seen.add(read_entry(tmp_path / "m.json").generation)
-    writer.join()
+    try:
+        while writer.is_alive():
+            seen.add(read_entry(tmp_path / "m.json").generation)
+    finally:
+        stop.set()
+        writer.join()
     assert len(seen) > 1
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.engine.fair_turns import FairGate, FairTurns
-from tests.unit.serving.engine.doubles import run
+from tests.unit.serving.engine.doubles import run, until
 
 COSTS = st.integers(1, 20)
 TENANTS = st.sampled_from(["a", "b", "c", None])
@@ -100,12 +100,10 @@ def test_a_gate_lets_in_as_many_as_it_has_places_and_who_gives_up_takes_none() -
                 await may_go.wait()
 
         tasks = [asyncio.create_task(enter(tenant)) for tenant in ("a", "a", "a", "a", "b")]
-        await asyncio.sleep(0.01)
-        assert order == ["a", "a"]
+        await until(lambda: order == ["a", "a"])
         tasks[2].cancel()
         tasks[0].cancel()  # its place goes to the tenant that had nothing
-        await asyncio.sleep(0.01)
-        assert order == ["a", "a", "b"]
+        await until(lambda: order == ["a", "a", "b"])
         may_go.set()
         done = await asyncio.gather(*tasks, return_exceptions=True)
         assert [isinstance(one, asyncio.CancelledError) for one in done] == [True, False, True, False, False]

@@ -19,7 +19,6 @@ X = {"x": np.ones((1, 2), np.float32)}
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> FakeWorld:
-    monkeypatch.setattr("serving.engine.room.WAIT_SECONDS", 60.0)  # nobody waits in vain, but a machine may be busy
     return FakeWorld().install(monkeypatch)
 
 

@@ -12,7 +12,6 @@ from tests.unit.serving.engine.test_residency import loaded, open_residency, slo
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> FakeWorld:
-    monkeypatch.setattr("serving.engine.room.WAIT_SECONDS", 60.0)  # nobody waits in vain, but a machine may be busy
     return FakeWorld().install(monkeypatch)
 
 
