@@ -23,6 +23,9 @@ WHOLE_SHARE = 0.05
 """To look at all of the model store takes no more than this share of the time, however many models there are."""
 
 _LOST = ("FAILED", "CRASHED", "CANCELLED")
+_PASSING = (BurnishError, OSError)
+"""What ends a step of a round and not the thread: a ledger that is away, a full disk; the next round tries again."""
+
 _START_GRACE = timedelta(minutes=1)
 _log = logging.getLogger(__name__)
 
@@ -85,13 +88,16 @@ class Reconciler:
         notes: list[str] = []
         try:
             notes.extend(self._following.repair(whole=whole))
-        except BurnishError as error:
+        except _PASSING as error:
             self._following.mirrors = f"cannot be looked at: {error}"
             notes.append(str(error))
         notes.extend(self._do_further())
         notes.extend(note for tell in self._told for note in tell())
-        notes.extend(self._settle_lost_runs())
-        return Findings(mirrors=self._following.mirrors, notes=tuple(notes))
+        try:
+            notes.extend(self._settle_lost_runs())
+        except _PASSING as error:
+            notes.append(str(error))
+        return Findings(mirrors=self._following.mirrors, notes=tuple(dict.fromkeys(notes)))
 
     def follow(self) -> Findings:
         """Look only at the models that it was woken for; what the last round found of the others still stands."""
@@ -132,7 +138,7 @@ class Reconciler:
         for step in self._further:
             try:
                 step()
-            except BurnishError as error:
+            except _PASSING as error:
                 yield str(error)
 
     def _settle_lost_runs(self) -> Iterator[str]:

@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 
 from flows import api_reconciler
 from flows.api_app import build_app
+from registry.ledger.ledger import Ledger
 from registry.records.change import Promote
 from registry.records.release import OptimizationState, OptimizationStatus
 from registry.store.base import CHAMPION
@@ -128,6 +129,20 @@ def test_prefect_down_is_a_note_and_closes_nothing(stack: FakeStack) -> None:
     (note,) = stack.platform.reconciler.look().notes
     assert "Prefect does not answer" in note
     assert stack.platform.ledger.optimization(identifier).state is OptimizationState.QUEUED
+
+
+def test_a_round_without_ledger_or_disk_is_a_note_and_the_next_one_follows(stack: FakeStack, tmp_path: Path) -> None:
+    stack.register()
+    no_folder = tmp_path / "file"
+    no_folder.touch()
+    away = Ledger("postgresql+psycopg://nobody@127.0.0.1:9/none")
+    for ledger, folder, told in (
+        (away, stack.platform.settings.catalog_folder, "did not answer"),
+        (stack.platform.ledger, no_folder / "catalog", "Not a directory"),
+    ):
+        followed = api_reconciler.Reconciler(ledger, stack.store, stack.platform.deployments, folder)
+        (note,) = followed.look().notes
+        assert told in note
 
 
 def test_what_others_tell_is_among_the_notes_of_a_round(stack: FakeStack) -> None:
