@@ -13,6 +13,9 @@ from registry.records.tenant import Counters, ModelUsage, split_name
 _FORGOTTEN_AFTER = timedelta(days=7)
 """A worker that has not been read for so long has ended: boots are never used again."""
 
+_NOTED_EVERY = timedelta(days=1)
+"""That a worker was read is noted so often where it has counted nothing more."""
+
 
 class Usage:
     """The counters of all workers, added up."""
@@ -24,7 +27,8 @@ class Usage:
     def add_reading(self, boot: str, models: Mapping[str, Counters]) -> None:
         """Add what a worker has counted since its last reading to the hour that it is now.
 
-        Reading and adding are one transaction, so a reader that dies in between, or a second one, counts nothing twice.
+        Reading and adding are one transaction, so a reader that dies in between, or a second one, counts nothing twice;
+        nor does one that was overtaken: of two readings the higher counts.
 
         Args:
             boot: the worker process; a new one begins at zero.
@@ -34,14 +38,15 @@ class Usage:
         now = datetime.now(UTC)
         hour = now.replace(minute=0, second=0, microsecond=0)
         with self._database.write() as connection:
-            before = _last_reading(connection, boot)
-            if before == counted:
+            before, read_at = _last_reading(connection, boot)
+            highest = before | {name: _higher(before.get(name, {}), counters) for name, counters in counted.items()}
+            if highest == before and now - read_at < _NOTED_EVERY:
                 return
-            for name, counters in sorted(counted.items()):  # in one order, so that no two readers wait for each other
+            for name, counters in sorted(highest.items()):  # in one order, so that no two readers wait for each other
                 grown = {one: counters[one] - before.get(name, {}).get(one, 0) for one in Counters.model_fields}
-                if any(value > 0 for value in grown.values()):
+                if any(grown.values()):
                     _add(connection, name, hour, grown)
-            values = {"counted": counted, "at": now}
+            values = {"counted": highest, "at": now}
             connection.execute(sa.update(USAGE_READINGS).where(USAGE_READINGS.c.boot == boot).values(values))
             connection.execute(sa.delete(USAGE_READINGS).where(USAGE_READINGS.c.at < now - _FORGOTTEN_AFTER))
 
@@ -66,12 +71,17 @@ class Usage:
         return tuple(ModelUsage.model_validate(dict(row._mapping)) for row in rows)
 
 
-def _last_reading(connection: sa.Connection, boot: str) -> dict[str, dict[str, int]]:
-    """Return what a worker told last, its row locked; a row is made for one that is new."""
+def _last_reading(connection: sa.Connection, boot: str) -> tuple[dict[str, dict[str, int]], datetime]:
+    """Return the highest that a worker told, and when, its row locked; a row is made for one that is new."""
     insert_if_absent(connection, USAGE_READINGS, {"boot": boot, "counted": {}, "at": datetime.now(UTC)})
-    query = sa.select(USAGE_READINGS.c.counted).where(USAGE_READINGS.c.boot == boot).with_for_update()
-    found: dict[str, dict[str, int]] = connection.execute(query).scalar_one()
-    return found
+    query = sa.select(USAGE_READINGS.c.counted, USAGE_READINGS.c.at).where(USAGE_READINGS.c.boot == boot)
+    found = connection.execute(query.with_for_update()).one()
+    return found.counted, found.at
+
+
+def _higher(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    """Counters of one process only grow, so the higher ones were read later."""
+    return {name: max(one.get(name, 0), value) for name, value in other.items()}
 
 
 def _add(connection: sa.Connection, name: str, hour: datetime, grown: Mapping[str, int]) -> None:

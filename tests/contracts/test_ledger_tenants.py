@@ -2,10 +2,12 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from registry.errors import InputError, ModelNotFound, VersionConflict
+from registry.ledger import usage
 from registry.ledger.ledger import Ledger
 from registry.ledger.tenants import Holdings, Shortage
 from registry.records.audit import AuditDraft
@@ -139,6 +141,31 @@ def test_readers_at_once_count_nothing_twice(ledger: Ledger) -> None:
     now = datetime.now(UTC)
     found = ledger.usage.of(tenant=None, since=now - timedelta(days=1), until=now + timedelta(days=1))
     assert sum(hour.requests for hour in found) == 10
+
+
+def counted(ledger: Ledger) -> int:
+    found = ledger.usage.of(tenant=None, since=NOON - timedelta(days=1), until=NOON + timedelta(days=9999))
+    return sum(hour.requests for hour in found)
+
+
+def test_a_reading_that_comes_after_a_later_one_counts_nothing(ledger: Ledger) -> None:
+    for number in (10, 5, 12):
+        ledger.usage.add_reading("a", {"m": counters(number)})
+    assert counted(ledger) == 12
+    ledger.usage.add_reading("a", {"n": counters(1)})
+    ledger.usage.add_reading("a", {"m": counters(12), "n": counters(1)})
+    assert counted(ledger) == 13
+
+
+def test_a_worker_that_is_read_is_remembered_however_long_it_is_idle(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in range(10):
+        monkeypatch.setattr(usage, "datetime", SimpleNamespace(now=lambda _, day=day: NOON + timedelta(days=day)))
+        ledger.usage.add_reading("idle", {"m": counters(10)})
+        ledger.usage.add_reading("busy", {"m": counters(1 + day)})
+    ledger.usage.add_reading("idle", {"m": counters(11)})
+    assert counted(ledger) == 11 + 10
 
 
 def test_claims_at_once_never_take_more_than_the_quota(ledger: Ledger) -> None:
