@@ -8,6 +8,7 @@ from uuid import uuid4
 from registry.digest import json_digest, tree_manifest
 from registry.disk_space import told_when_full
 from registry.errors import InputError, ModelNotFound, RegistryError
+from registry.file_lock import file_lock
 from registry.store.tree import (
     Manifest,
     check_digest,
@@ -38,6 +39,7 @@ class LocalArtifacts:
         Raises:
             InputError: the folder is empty, holds links, or changed while it was copied.
             StorageFull: the disk has no room for it; nothing of it is left.
+            TransientError: others repaired trees of this store for too long.
         """
         manifest = tree_manifest(folder)
         digest = json_digest(manifest)
@@ -130,9 +132,20 @@ class LocalArtifacts:
             copy.rename(target)
         except OSError:  # a folder is there: a damaged one, or one that another process has just put
             if not self._intact(digest):
-                self._move_away(digest)
-                copy.rename(target)
+                self._replace(copy, digest)
         _sync(target.parent)
+
+    def _replace(self, copy: Path, digest: str) -> None:
+        """Put a copy in the place of a damaged tree; repairs take turns, so that none takes another's away."""
+        with file_lock(self.root / "repairs.lock"):
+            if self._intact(digest):
+                return
+            self._move_away(digest)
+            try:
+                copy.rename(self._folder(digest))
+            except OSError:  # another process found the place free and has just put it
+                if not self._intact(digest):
+                    raise
 
     def _move_away(self, digest: str) -> None:
         away = self._incoming()

@@ -86,12 +86,8 @@ class S3Artifacts:
             RegistryError: the stored bytes do not have this digest; the message names the files.
             TransientError: S3 cannot be reached.
         """
-        try:
+        with contextlib.suppress(RegistryError):  # not there, or damaged: to fetch it repairs it
             return self._cache.checkout(digest)
-        except ModelNotFound:
-            pass
-        except RegistryError:
-            self._cache.delete(digest)
         self._fetch(digest)
         return self._cache.checkout(digest)
 

@@ -60,10 +60,10 @@ def differences(expected: Manifest, found: Manifest) -> tuple[str, ...]:
 
 
 def manifest_or_empty(folder: Path) -> Manifest:
-    """Return the manifest of a folder as it stands; empty if no file is left or a link was put in."""
+    """Return the manifest of a folder as it stands; empty if no file is left, a link was put in, or it just went."""
     try:
         return tree_manifest(folder)
-    except InputError:
+    except (InputError, FileNotFoundError):
         return {}
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from registry.digest import tree_digest, tree_manifest
 from registry.errors import InputError, ModelNotFound, RegistryError, TransientError
+from registry.store.artifacts_local import LocalArtifacts
 from registry.store.artifacts_s3 import S3Artifacts
 from registry.store.location import ArtifactLocation
 from tests.integration.processes import end_tree, free_ports
@@ -39,6 +40,28 @@ def test_a_damaged_cache_entry_is_fetched_again(s3_server: S3Server, bucket: str
     file.chmod(0o644)
     file.write_bytes(b"\2" * 5000)
     assert tree_manifest(store.checkout(digest)) == tree_manifest(tree)
+
+
+def test_who_finds_a_cache_entry_damaged_takes_no_repaired_one_away(
+    s3_server: S3Server, bucket: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, repaired = connect(s3_server, bucket, tmp_path / "cache"), list[int]()
+    digest = store.put(tree)
+    file = store.checkout(digest) / "weights" / "model.bin"
+    file.chmod(0o644)
+    file.write_bytes(b"\2" * 5000)
+    look = LocalArtifacts.checkout
+
+    def overtaken(self: LocalArtifacts, digest: str) -> Path:
+        try:
+            return look(self, digest)
+        except RegistryError:  # found, and before anything follows from it another process repairs it
+            monkeypatch.undo()
+            repaired.append(connect(s3_server, bucket, tmp_path / "cache").checkout(digest).stat().st_ctime_ns)
+            raise
+
+    monkeypatch.setattr(LocalArtifacts, "checkout", overtaken)
+    assert [store.checkout(digest).stat().st_ctime_ns] == repaired
 
 
 def test_nothing_is_left_of_a_fetch_that_was_refused(

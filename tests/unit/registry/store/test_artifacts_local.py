@@ -38,6 +38,57 @@ def test_putting_a_damaged_tree_again_repairs_it(store: LocalArtifacts, tree: Pa
     assert tree_digest(store.checkout(digest)) == digest
 
 
+def test_repairs_of_one_tree_at_once_all_succeed(
+    store: LocalArtifacts, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process puts the tree in the moment in which this one has taken the damaged one away."""
+    digest = store.put(tree)
+    damage(store.checkout(digest))
+    take_away = LocalArtifacts._move_away
+
+    def overtaken(self: LocalArtifacts, digest: str) -> None:
+        take_away(self, digest)
+        LocalArtifacts(store.root).put(tree)
+
+    monkeypatch.setattr(LocalArtifacts, "_move_away", overtaken)
+    assert store.put(tree) == digest
+    assert store.checkout(digest)
+
+
+def test_a_repair_takes_no_other_repair_away(
+    store: LocalArtifacts, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = store.put(tree)
+    damage(store.checkout(digest))
+    look, seen = LocalArtifacts._intact, list[bool]()
+
+    def overtaken(self: LocalArtifacts, digest: str) -> bool:
+        seen.append(look(self, digest))
+        if len(seen) == 2:  # in the copy's way stands a damaged tree, and another process repairs it now
+            monkeypatch.undo()
+            LocalArtifacts(store.root).put(tree)
+            repaired.append(store.checkout(digest).stat().st_ctime_ns)
+        return seen[-1]
+
+    repaired: list[int] = []
+    monkeypatch.setattr(LocalArtifacts, "_intact", overtaken)
+    assert store.put(tree) == digest
+    assert repaired == [store.checkout(digest).stat().st_ctime_ns]
+
+
+def test_a_tree_that_goes_while_it_is_looked_at_is_damaged(
+    store: LocalArtifacts, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = store.put(tree)
+
+    def gone(path: str) -> str:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr("registry.digest.file_digest", gone)
+    with pytest.raises(RegistryError, match=r"model\.onnx is missing"):
+        store.checkout(digest)
+
+
 def test_a_foreign_file_and_a_link_are_refused(store: LocalArtifacts, tree: Path) -> None:
     digest = store.put(tree)
     folder = store.checkout(digest)
@@ -81,4 +132,4 @@ def test_no_copy_is_left_behind(store: LocalArtifacts, tree: Path) -> None:
     damage(store.checkout(digest))
     store.put(tree)
     store.delete(digest)
-    assert [path for path in store.root.rglob("*") if path.is_file()] == []
+    assert [path.name for path in store.root.rglob("*") if path.is_file()] == ["repairs.lock"]
