@@ -14,16 +14,17 @@ def bring_up(settings: StackSettings, on_ready: lifecycle.OnReady) -> None:
     """Start the stack and wait until all of it is ready; nothing is written when it cannot be started.
 
     Raises:
-        InputError: it runs already, a port is taken, it would be open to everybody, or the gateway cannot be
-            configured as the settings say.
+        InputError: it runs already or is being started, a port is taken, it would be open to everybody, or the gateway
+            cannot be configured as the settings say.
         BurnishError: a part did not become ready; everything is stopped again.
     """
     require_keys_beyond_loopback(settings)
     plan = stack_plan(settings)
     lifecycle.check(plan)
-    prepare(settings)
-    keep_settings(settings)
-    lifecycle.start(plan, on_ready)
+    with lifecycle.starting(plan):
+        prepare(settings)
+        keep_settings(settings)
+        lifecycle.start(plan, on_ready)
 
 
 def require_keys_beyond_loopback(settings: StackSettings) -> None:

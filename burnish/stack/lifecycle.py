@@ -3,8 +3,8 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
@@ -13,6 +13,7 @@ from burnish.stack.health import Health
 from burnish.stack.log_file import last_lines
 from burnish.stack.plan import (
     PLAN_FILE,
+    STARTING_FILE,
     STATE_FILE,
     Part,
     ProcessId,
@@ -25,7 +26,8 @@ from burnish.stack.plan import (
 )
 from burnish.stack.ports import check_ports
 from burnish.stack.processes import SUPERVISOR_MODULE, end, find, leftovers, tree
-from registry.errors import BurnishError, InputError
+from registry.errors import BurnishError, InputError, TransientError
+from registry.file_lock import file_lock
 
 START_WAIT_S = 180.0
 _STARTS_ALLOWED = 3
@@ -39,8 +41,38 @@ def check(plan: StackPlan) -> None:
     """Check that a stack can be started, before anything is written.
 
     Raises:
-        InputError: it runs already, or a port is taken.
+        InputError: it runs already, is being started, or a port is taken.
     """
+    if _is_starting(plan.home):
+        raise InputError(f"the stack in {plan.home} is being started by another command; wait for it")
+    _check_free(plan)
+
+
+@contextmanager
+def starting(plan: StackPlan) -> Iterator[None]:
+    """Be the only one who starts a stack in this home folder, which can be started.
+
+    Raises:
+        InputError: it runs already, such as one that another has just started, or a port is taken.
+        TransientError: another command starts it for too long.
+    """
+    with file_lock(run_folder(plan.home) / STARTING_FILE, wait_s=START_WAIT_S):
+        _check_free(plan)
+        yield
+
+
+def _is_starting(home: Path) -> bool:
+    lock = run_folder(home) / STARTING_FILE
+    if not lock.exists():
+        return False
+    try:
+        with file_lock(lock, wait_s=0):
+            return False
+    except TransientError:
+        return True
+
+
+def _check_free(plan: StackPlan) -> None:
     state = read_state(plan.home)
     if state and find(state.supervisor):
         raise InputError(
@@ -55,7 +87,7 @@ def check(plan: StackPlan) -> None:
 
 
 def start(plan: StackPlan, on_ready: OnReady, wait_s: float = START_WAIT_S) -> None:
-    """Start every part of a checked plan and wait until all are ready; on any failure stop them all again.
+    """Start every part of a plan (within ``starting``) and wait until all are ready; on any failure stop them again.
 
     Args:
         plan: what to run.

@@ -9,6 +9,7 @@ from registry.records.base import Record
 PLAN_FILE = "plan.json"
 STATE_FILE = "state.json"
 LOCK_FILE = "lock"
+STARTING_FILE = "starting.lock"
 
 
 class Port(Record):

@@ -4,7 +4,9 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -57,7 +59,8 @@ def part_of(plan: StackPlan, name: str) -> PartStatus:
 def started(plan: StackPlan) -> list[str]:
     ready: list[str] = []
     lifecycle.check(plan)
-    lifecycle.start(plan, lambda part, _: ready.append(part.name), wait_s=60)
+    with lifecycle.starting(plan):
+        lifecycle.start(plan, lambda part, _: ready.append(part.name), wait_s=60)
     return ready
 
 
@@ -97,6 +100,29 @@ def test_starting_twice_is_refused_and_says_how_to_stop(plan: StackPlan) -> None
     with pytest.raises(InputError, match=r"already running .* `burnish down`"):
         started(plan)
     assert read_status(plan.home, NO_CONTROL).healthy
+
+
+def test_of_two_who_start_it_at_once_one_is_refused_and_stops_nothing(
+    plan: StackPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, check = threading.Barrier(2), lifecycle.check
+
+    def checked(plan: StackPlan) -> None:
+        check(plan)
+        both.wait(60)
+
+    monkeypatch.setattr(lifecycle, "check", checked)
+    with ThreadPoolExecutor(2) as pool:
+        ends = [one.exception(120) for one in [pool.submit(started, plan) for _ in range(2)]]
+    (refusal,) = filter(None, ends)
+    assert "already running" in str(refusal)
+    assert read_status(plan.home, NO_CONTROL).healthy
+
+
+def test_while_it_is_being_started_nobody_else_may(plan: StackPlan) -> None:
+    with lifecycle.starting(plan), pytest.raises(InputError, match="being started by another command"):
+        lifecycle.check(plan)
+    lifecycle.check(plan)
 
 
 def test_a_taken_port_is_named_with_its_owner_and_its_variable_before_anything_starts(plan: StackPlan) -> None:
