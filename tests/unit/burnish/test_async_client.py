@@ -48,7 +48,7 @@ def test_the_loop_goes_on_while_a_call_waits(stack: FakeStack, monkeypatch: pyte
     real = stack.platform.ledger.listings.count
 
     def count() -> int:
-        assert goes_on.wait(10)
+        assert goes_on.wait(60)
         return real()
 
     monkeypatch.setattr(stack.platform.ledger.listings, "count", count)

@@ -83,7 +83,7 @@ def test_of_the_same_request_at_once_one_is_done(
 ) -> None:
     all_asked, real = threading.Event(), stack.platform.deployments.start
     monkeypatch.setattr(
-        stack.platform.deployments, "start", lambda *given, **named: all_asked.wait(10) and real(*given, **named)
+        stack.platform.deployments, "start", lambda *given, **named: all_asked.wait(60) and real(*given, **named)
     )
 
     def ask(_: int) -> int:

@@ -15,6 +15,7 @@ from serving.engine.retention import Retention
 from tests.unit.serving.engine.doubles import served
 
 KEEP = Retention(mib=100, days=1)
+RENAMED = "-1-1.parquet"
 
 
 def capture(folder: Path, *names: str, model: str = "m", rows: int = 2, version: int = 3) -> None:
@@ -26,9 +27,9 @@ def capture(folder: Path, *names: str, model: str = "m", rows: int = 2, version:
 
 
 def at(folder: Path, written_ms: int) -> None:
-    """Let the newest file be named as if it had been written at another time."""
-    path = max(folder.glob("*/*.parquet"), key=lambda path: path.stat().st_mtime_ns)
-    path.rename(path.with_name(f"{written_ms}-1-1.parquet"))
+    """Let the one file that still has its own name be named as if it had been written at another time."""
+    (path,) = (path for path in folder.glob("*/*.parquet") if not path.name.endswith(RENAMED))
+    path.rename(path.with_name(f"{written_ms}{RENAMED}"))
 
 
 @pytest.fixture

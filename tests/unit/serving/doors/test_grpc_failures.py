@@ -52,7 +52,7 @@ def test_each_request_of_a_stream_is_counted_and_leaves_its_span(traced: Worker,
     async def work() -> None:
         async with open_stream(traced) as stream:
             requests = [asked(0), asked(1, model_name="nobody"), asked(2, inputs=[])]
-            call = stream(iter(requests), metadata=(("traceparent", SAMPLED),), timeout=20)
+            call = stream(iter(requests), metadata=(("traceparent", SAMPLED),), timeout=60)
             found = [response.infer_response async for response in call]
         assert found[2].model_version == "1"
         assert found[2].parameters["artifact"].string_param == VERSIONS[0].artifact.sha256
@@ -70,7 +70,7 @@ def test_what_a_stream_moves_is_on_the_bill(worker: Worker) -> None:
 
     async def work() -> None:
         async with open_stream(worker) as stream:
-            found = [response async for response in stream(iter(requests), timeout=20)]
+            found = [response async for response in stream(iter(requests), timeout=60)]
         account = dict(worker.usage())["m"]
         assert account["requests"] == len(requests)
         assert account["received_bytes"] == sum(request.ByteSize() for request in requests)

@@ -52,7 +52,7 @@ def test_every_request_has_its_answer_in_order_and_an_error_ends_nothing(worker:
         async with open_stream(worker) as stream:
             requests = [asked(0), asked(1, model_name="nobody"), asked(2, model_version="2"), asked(3, inputs=[])]
             requests += [asked(number) for number in range(4, 200)]
-            found = [response async for response in stream(iter(requests), timeout=20)]
+            found = [response async for response in stream(iter(requests), timeout=60)]
             assert [response.infer_response.id for response in found] == [request.id for request in requests]
             assert found[1].error_message == "there is no model nobody"
             assert found[3].error_message.startswith("raw_input_contents: expected one for each of 0 inputs")
@@ -69,11 +69,11 @@ def test_bytes_that_are_no_message_and_ids_that_are_none_are_refused(worker: Wor
             stream._request_serializer = lambda request: (
                 request if isinstance(request, bytes) else request.SerializeToString()
             )
-            found = [response async for response in stream(iter([b"\xff", asked(1)]), timeout=20)]
+            found = [response async for response in stream(iter([b"\xff", asked(1)]), timeout=60)]
             assert found[0].error_message.startswith("the message: Error parsing")
             assert answered(found[1]) == 1
             with pytest.raises(grpc.aio.AioRpcError) as failed:
-                await stream(iter([asked(1)]), metadata=(("x-request-id", "a b"),), timeout=20).read()
+                await stream(iter([asked(1)]), metadata=(("x-request-id", "a b"),), timeout=60).read()
             assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
     run(work())
@@ -87,7 +87,7 @@ def test_a_stream_is_read_as_far_as_it_is_answered_and_left_when_its_client_goes
 
     async def work() -> None:
         async with open_stream(worker) as stream:
-            call = stream(timeout=20)
+            call = stream(timeout=60)
             await call.write(asked(1))
             assert answered(await call.read()) == 1
             session.may_run.clear()
@@ -100,7 +100,7 @@ def test_a_stream_is_read_as_far_as_it_is_answered_and_left_when_its_client_goes
             session.may_run.set()
             await until(lambda: worker.engine.route("m", None, "").batcher.waiting == 0)  # type: ignore[union-attr]
             assert len(session.shapes) <= 2, "more was computed than may be under way"
-            found = [answered(response) async for response in stream(iter([asked(5)]), timeout=20)]
+            found = [answered(response) async for response in stream(iter([asked(5)]), timeout=60)]
             assert found == [5]
 
     run(work())
@@ -114,12 +114,12 @@ def test_nan_passes_where_the_models_policy_lets_it(worker: Worker) -> None:
     async def work() -> None:
         async with open_stream(worker) as stream:
             both = [asked(np.nan), asked(0, inputs=[typed], raw_input_contents=[])]
-            refused = [response.error_message async for response in stream(iter(both), timeout=20)]
+            refused = [response.error_message async for response in stream(iter(both), timeout=60)]
             assert refused == [
                 "inputs[0]: a value is not a finite number",
                 "inputs[0].data: a value is not a finite number",
             ]
             worker.live.route("m", None, "").policy = ServingPolicy(non_finite=NonFinite.PASS)
-            assert all(np.isnan([answered(response) async for response in stream(iter(both), timeout=20)]))
+            assert all(np.isnan([answered(response) async for response in stream(iter(both), timeout=60)]))
 
     run(work())

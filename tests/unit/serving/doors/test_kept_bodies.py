@@ -19,7 +19,7 @@ def head(tenant: str, size: int, path: str = "/") -> bytes:
 
 
 async def status(reader: asyncio.StreamReader) -> int:
-    return int((await asyncio.wait_for(reader.readline(), 10)).split()[1])
+    return int((await asyncio.wait_for(reader.readline(), 30)).split()[1])
 
 
 def test_who_floods_with_bodies_that_do_not_end_is_refused_and_others_are_read() -> None:

@@ -14,7 +14,7 @@ from serving.doors.server import Server
 from serving.engine.catalog import write_entry
 from serving.engine.worker import Worker
 from serving.settings import EngineSettings
-from tests.unit.serving.engine.doubles import FakeSession, FakeWorld, entry, run, served, until
+from tests.unit.serving.engine.doubles import WAIT_SECONDS, FakeSession, FakeWorld, entry, run, served, until
 
 INFER = "/v2/models/m/infer"
 ONE = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}
@@ -44,7 +44,7 @@ async def open_server(worker: Worker) -> AsyncIterator[tuple[Server, int, httpx.
     await worker.start()
     server = rest_server(worker, 1_000_000, drain_seconds=10)
     port = await server.open("127.0.0.1", 0)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_SECONDS) as client:
         assert (await client.post(INFER, json=ONE)).status_code == 200
         yield server, port, client
     await worker.stop()

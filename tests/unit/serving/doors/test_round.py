@@ -113,7 +113,7 @@ def test_many_clients_at_once_each_get_their_own_answers_in_order(pause: bool) -
                 if pause:
                     await asyncio.sleep(0)
             for number, (reader, writer) in enumerate(clients):
-                found = await asyncio.wait_for(reader.read(), 10)
+                found = await asyncio.wait_for(reader.read(), 30)
                 paths = [line.split()[1] for line in found.splitlines() if line.startswith(b"GET /")]
                 own = [b"/a/%d/%d" % (number, one) for one in range(4)]
                 assert paths == [*own[:2], b"/later", *own[2:], b"/end"]

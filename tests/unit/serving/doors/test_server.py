@@ -22,7 +22,7 @@ def server() -> Server:
 async def answer(file: Path) -> bytes:
     reader, writer = await asyncio.open_unix_connection(file)
     writer.write(ASK)
-    found = await asyncio.wait_for(reader.read(), 10)
+    found = await asyncio.wait_for(reader.read(), 30)
     writer.close()
     return found
 
@@ -40,7 +40,7 @@ def test_the_file_answers_as_the_port_does_and_is_for_its_owner_alone(tmp_path: 
         assert (mode(file.parent), mode(file)) == (0o700, 0o600)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(ASK)
-        by_port = await asyncio.wait_for(reader.read(), 10)
+        by_port = await asyncio.wait_for(reader.read(), 30)
         writer.close()
         assert await answer(file) == by_port
         assert by_port.endswith(b"POST /a xy")

@@ -31,9 +31,13 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture
-def traced(worker: Worker, collector: Collector, world: FakeWorld, tmp_path: Path) -> Worker:
-    """The worker, sending its traces to the collector."""
+def traced(
+    worker: Worker, collector: Collector, world: FakeWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Worker:
+    """The worker, sending its traces to the collector when it stops, and however long that takes."""
     del worker  # its catalog is read by this one too
+    for name, seconds in (("_DELAY_MS", 600_000), ("_SEND_SECONDS", 60.0), ("_CLOSE_SECONDS", 60.0)):
+        monkeypatch.setattr(tracing, name, seconds)
     settings = EngineSettings(
         catalog_folder=tmp_path / "catalog",
         artifacts_folder=tmp_path / "artifacts",

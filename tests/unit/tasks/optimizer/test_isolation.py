@@ -44,7 +44,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunChild:
             "worker",
             {"number": 20},
             workspace=tmp_path / "work",
-            limits=Limits(limits.get("timeout_s", 30.0), int(limits.get("memory_mib", 8192))),
+            limits=Limits(limits.get("timeout_s", 120.0), int(limits.get("memory_mib", 8192))),
         )
 
     return run
@@ -95,10 +95,13 @@ def test_a_hang_is_killed_with_everything_it_started(child: RunChild, tmp_path: 
         "inner = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
         "(workspace / 'inner').write_text(str(inner.pid))\ntime.sleep(600)"
     )
-    with pytest.raises(CandidateError, match="took longer than 3 s"):
-        child(body, timeout_s=3.0)
-    pid = int((tmp_path / "work/inner").read_text())
-    assert _gone(pid)
+    inner = tmp_path / "work" / "inner"
+    for seconds in (3, 60):  # the second time only on a machine so busy that the child had not come as far as to hang
+        with pytest.raises(CandidateError, match=f"took longer than {seconds} s"):
+            child(body, timeout_s=float(seconds))
+        if inner.is_file():
+            break
+    assert _gone(int(inner.read_text()))
 
 
 def test_a_process_left_behind_is_ended_after_success(child: RunChild, tmp_path: Path) -> None:
@@ -113,7 +116,7 @@ def test_too_much_memory_is_killed(child: RunChild) -> None:
 
 def test_a_thread_that_never_ends_does_not_hold_an_answered_child(child: RunChild) -> None:
     body = "import threading\nthreading.Thread(target=time.sleep, args=(600,)).start()\nreturn {'done': True}"
-    assert child(body, timeout_s=30.0) == {"done": True}
+    assert child(body) == {"done": True}
 
 
 def test_the_child_sees_no_credentials(child: RunChild, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,13 +168,13 @@ def test_an_old_result_is_never_taken_for_a_new_one(child: RunChild, tmp_path: P
 
 
 def test_the_answer_of_a_failed_child_holds_no_log_path(tmp_path: Path) -> None:
-    answered = ask_child("no_such_module_here", {}, workspace=tmp_path, limits=Limits(timeout_s=30.0))
+    answered = ask_child("no_such_module_here", {}, workspace=tmp_path, limits=Limits(timeout_s=120.0))
     assert answered.value is None
     assert answered.failure == "the child process ended with exit code 1 and no result"
 
 
 def _wait(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -181,7 +184,7 @@ def _gone(pid: int) -> bool:
     if not psutil.pid_exists(pid):
         return True
     try:
-        psutil.Process(pid).wait(timeout=10)
+        psutil.Process(pid).wait(timeout=60)
     except psutil.NoSuchProcess:
         return True
     except psutil.TimeoutExpired:

@@ -87,7 +87,7 @@ def test_a_running_job_outlives_its_server(
         _wait(lambda: (tmp_path / "job" / "begun").exists())
         server.stop()
         (tmp_path / "job" / "go").touch()
-        assert running.result(30) == "ended with exit code 5 and no result"
+        assert running.result(60) == "ended with exit code 5 and no result"
 
 
 def test_a_job_whose_warden_is_killed_is_lost_with_all_it_started(
@@ -103,7 +103,7 @@ def test_a_job_whose_warden_is_killed_is_lost_with_all_it_started(
         _wait(lambda: (tmp_path / "job" / "pids").exists())
         warden, *others = map(int, (tmp_path / "job" / "pids").read_text().split())
         os.kill(warden, signal.SIGKILL)
-        assert running.result(30) == "was lost: what watches over it was killed"
+        assert running.result(60) == "was lost: what watches over it was killed"
         _wait(lambda: not any(psutil.pid_exists(pid) for pid in others))
     assert server.run(job("", name="next")) == NO_RESULT
 
@@ -123,9 +123,11 @@ def test_what_harms_the_server_when_imported_is_left_to_the_jobs(
     job: Callable[..., ProcessRequest],
     modules: Path,
     body: str,
+    request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_START_WITHIN_S", 4.0)
+    if "hangs" in request.node.name:
+        monkeypatch.setattr(module, "_START_WITHIN_S", 4.0)
     (modules / "harmful.py").write_text(body)
     assert server.run(job("assert 'harmful' not in sys.modules", "harmful")) == NO_RESULT
     second = server.pid
@@ -209,7 +211,7 @@ def test_no_built_in_plugin_starts_a_thread_when_imported(job: Callable[..., Pro
 
 
 def _wait(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
