@@ -1,13 +1,16 @@
-"""What every test shares: the --slow switch, loggers that are heard, and the servers that some start."""
+"""What every test shares: the --slow switch, loggers that are heard, patience, and the servers that some start."""
 
 import logging
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.servers", "tests.integration.echo_engine"]
 
+PATIENCE_S = 60.0
+"""How long HTTP clients wait where they are told nothing: httpx's five seconds are little on a busy machine."""
 OURS = ("burnish", "flows", "tasks", "serving", "monitoring", "registry")
 
 
@@ -37,6 +40,14 @@ def _searches_learn_nothing_from_outside(tmp_path_factory: pytest.TempPathFactor
     """What a search learns stays with this run of the tests, and the user's own history changes none of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BURNISH_HISTORY", str(tmp_path_factory.mktemp("history") / "history.jsonl"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clients_are_patient() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for part in ("connect", "read", "write", "pool"):
+            patch.setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, part, PATIENCE_S)
         yield
 
 

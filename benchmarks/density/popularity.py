@@ -34,10 +34,6 @@ class History:
         self._asked_at = np.full(models, -1, np.int64)
         self._count = 0
 
-    def unasked(self) -> Places:
-        """Return the models that were never asked."""
-        return np.flatnonzero(self._asked_at < 0)
-
     def take(self, places: Places, resident: int) -> Temperature:
         """Tell the requests of a load apart, and take them into the history.
 

@@ -14,6 +14,8 @@ from benchmarks.goals import Goal
 
 _WIDTH = SMALL_WIDTHS[0]
 _COLD_ASKS = 200
+_UNASKED_SHARE = 20
+"""One of so many models, and at most as many as are asked cold, is left to nobody until then."""
 _CALIBRATED_MODELS = 200
 _CALIBRATION_MIB = 1024
 _BUSY = 0.5
@@ -79,7 +81,9 @@ class _Session:
     def __init__(self, engine: Engine, names: tuple[str, ...], size: Size, folder: Path) -> None:
         self._engine, self._names, self._size = engine, names, size
         self._loads = Loads(engine, names, _WIDTH, folder)
-        self._order = np.random.default_rng(0).permutation(size.models)
+        order = np.random.default_rng(0).permutation(size.models)
+        unasked = min(_COLD_ASKS, size.models // _UNASKED_SHARE)
+        self._order, self._unasked = order[unasked:], order[:unasked]
         self._rng = np.random.default_rng(1)
         self.history = History(size.models)
 
@@ -106,17 +110,16 @@ class _Session:
         return done._replace(temperature=temperature)
 
     def _popular(self) -> Places:
-        return self._order[zipf(self._size.models, int(2 * self._size.seconds * _MOST_RATE), self._rng)]
+        return self._order[zipf(len(self._order), int(2 * self._size.seconds * _MOST_RATE), self._rng)]
 
     def _alone(self) -> Places:
         return np.full(int(self._size.seconds * _MOST_RATE), self._order[0])
 
     def _load_cost(self) -> float:
         """Ask models that are not loaded, one at a time, and one that is in between."""
-        unseen = self.history.unasked()[:_COLD_ASKS]
-        cold = [self._engine.ask(self._names[place], _WIDTH) for place in unseen]
-        self.history.take(unseen, self._size.resident)
-        warm = [self._engine.ask(self._names[unseen[-1]], _WIDTH) for _ in cold]
+        cold = [self._engine.ask(self._names[place], _WIDTH) for place in self._unasked]
+        self.history.take(self._unasked, self._size.resident)
+        warm = [self._engine.ask(self._names[self._unasked[-1]], _WIDTH) for _ in cold]
         return float(np.mean(cold) - np.mean(warm))
 
 

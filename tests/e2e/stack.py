@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 import psutil
 
 from flows.settings import STACK_FILE, StackSettings
-from tests.integration.processes import free_pair, free_ports
+from monitoring.request_log import Query, read_window
+from registry.errors import InputError
+from tests.integration.processes import free_pair, free_ports, wait_for
 
 BURNISH = Path(sys.executable).with_name("burnish")
 COMMAND_TIMEOUT_S = 420.0
@@ -64,6 +67,19 @@ class StackUnderTest:
         """The ids of all its processes."""
         marker = f"BURNISH_HOME={self.home}".encode()
         return {pid for pid in psutil.pids() if marker in _environment_of(pid)}
+
+    def await_captured(self, model: str, request_ids: Collection[str]) -> None:
+        """Wait until these requests of a model, by its qualified name, are on disk."""
+        wanted = set(request_ids)
+
+        def on_disk() -> bool:
+            try:
+                window = read_window(self.home / "capture", model, Query(outputs_only=True))
+            except InputError:  # nothing is there yet
+                return False
+            return wanted <= set(window.request_ids)
+
+        wait_for(on_disk, f"{len(wanted)} requests of {model} to be captured", 60)
 
     def url(self, port: str, path: str = "") -> str:
         """The address behind a port, by the name of its setting."""

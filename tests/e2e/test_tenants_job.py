@@ -1,6 +1,5 @@
 """The whole life of a model of a tenant other than ``default``, beside another tenant's of the same name."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -66,10 +65,12 @@ def test_a_tenants_model_goes_the_whole_way_and_no_other_tenant_sees_it(
     assert other.released, other
     assert globex.predict(MODEL, {"image": split.evaluation_x[:3]}).artifact != answered.artifact
 
+    served = []
     for start in range(0, 400, 8):
         sent = acme.predict(MODEL, {"image": split.train_x[start : start + 8]})
         acme.feedback(MODEL, sent.request_id, split.train_y[start : start + 8].tolist())
-    time.sleep(3)  # the engine's capture is flushed within two seconds
+        served.append(sent.request_id)
+    stack.await_captured(f"acme.{MODEL}", served)
     acme.monitor(MODEL)
     wait_for(lambda: bool(acme.drift_reports(MODEL)), "the drift report", 120)
     assert (acme.drift_reports(MODEL)[0].model, globex.drift_reports(MODEL)) == (MODEL, ())

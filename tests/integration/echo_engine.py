@@ -58,10 +58,19 @@ class EchoEngine:
         """Of the REST door."""
         return f"http://{self.rest}"
 
-    def resident_bytes(self) -> int:
-        """Memory of all its processes."""
+    def held_bytes(self) -> int:
+        """Memory that all its processes hold."""
         root = psutil.Process(self.process.pid)
-        return sum(process.memory_info().rss for process in (root, *root.children(recursive=True)))
+        return sum(held_bytes(process.pid) for process in (root, *root.children(recursive=True)))
+
+
+def held_bytes(pid: int) -> int:
+    """Memory that a process holds, in the machine's memory or swapped out.
+
+    Without the pages of files, of libraries for the most part: the machine takes and gives them as it likes.
+    """
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "VmSwap:")))
 
 
 def name_of(datatype: Datatype) -> str:

@@ -65,6 +65,19 @@ class GatewayRig:
         answers = [httpx.get(f"http://127.0.0.1:{port}/seen", trust_env=False).json() for port in self.workers]
         return sum(answer["begun"] for answer in answers)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let every worker hold what is asked of the model ``held``, and /v2/held, as long as this lasts."""
+        self._tell("hold")
+        try:
+            yield
+        finally:
+            self._tell("let-go")
+
+    def _tell(self, what: str) -> None:
+        for port in self.workers:
+            assert httpx.get(f"http://127.0.0.1:{port}/{what}", trust_env=False).is_success
+
     def start_worker(self, port: int) -> None:
         """Start the worker with this REST door."""
         self.workers[port] = subprocess.Popen([sys.executable, "-P", str(UPSTREAM), str(port)], cwd=UPSTREAM.parents[2])
@@ -121,6 +134,19 @@ def plan_of(home: Path, workers: int = 2, **fields: Any) -> GatewayPlan:  # noqa
         "health_interval_s": 0.2,
     }
     return GatewayPlan(**(given | fields))
+
+
+@contextmanager
+def gateway_alone(rig: GatewayRig) -> Iterator[GatewayRig]:
+    """Start a gateway on its files, in front of workers that are there, and stop it at the end."""
+    rig.start_gateway()
+    assert rig.gateway is not None
+    try:
+        rig.await_healthy(len(rig.plan.workers))
+        yield rig
+    finally:
+        rig.gateway.kill()
+        rig.gateway.wait(10)
 
 
 @contextmanager

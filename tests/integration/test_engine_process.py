@@ -31,9 +31,9 @@ from registry.records.model import (
 from registry.records.release import CatalogEntry, TrafficSplit
 from registry.store.artifacts_local import LocalArtifacts
 from serving.engine.catalog import write_entry
-from tests.integration.processes import free_pair, free_ports
+from tests.integration.processes import free_pair, free_ports, wait_for
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 180.0
 COMMAND = (sys.executable, "-P", "-m", "bentoml", "serve", "serving.doors.bento:EngineService")
 SIGNATURE = Signature(
     inputs=(TensorSpec(name="x", datatype=Datatype.FP32, shape=(None, 2)),),
@@ -146,7 +146,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         process.terminate()
-        _, left = psutil.wait_procs(family, timeout=30)
+        _, left = psutil.wait_procs(family, timeout=60)
         for survivor in left:
             survivor.kill()
     process.wait(30)
@@ -234,7 +234,7 @@ def test_a_killed_worker_comes_back_at_its_door_with_what_is_live(engine: Engine
     states = [httpx.get(f"{door}/burnish/catalog").json() for door in engine.doors]
     assert [state["worker"] for state in states] == [0, 1]
     os.kill(states[0]["pid"], signal.SIGKILL)
-    until(lambda: not ready(engine.doors[0]), "the killed worker is gone")
+    wait_for(lambda: not psutil.pid_exists(states[0]["pid"]), "the killed worker to be gone")
     assert httpx.post(f"{engine.doors[1]}/v2/models/m/infer", json=BODY).status_code == 200
     until(lambda: ready(engine.doors[0]), "the worker is back")
     again = httpx.get(f"{engine.doors[0]}/burnish/catalog").json()
@@ -249,7 +249,7 @@ def test_a_stop_leaves_no_process(engine: Engine) -> None:
     family = [psutil.Process(engine.process.pid), *psutil.Process(engine.process.pid).children(recursive=True)]
     assert len(family) >= 3
     engine.process.terminate()
-    gone, left = psutil.wait_procs(family, timeout=30)
+    gone, left = psutil.wait_procs(family, timeout=60)
     assert left == []
     assert len(gone) == len(family)
     assert not any(map(ready, engine.doors))

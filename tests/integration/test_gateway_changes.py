@@ -79,11 +79,14 @@ def test_a_model_goes_to_one_worker_by_either_protocol_and_many_to_all(rig: Gate
 
 def test_a_model_that_is_hot_alone_keeps_every_worker_busy(rig: GatewayRig) -> None:
     async def hot() -> Counter[str]:
-        asked = []
+        before, asked = rig.seen(), []
         async with httpx.AsyncClient(base_url=rig.url, trust_env=False, timeout=20) as client:
-            for _ in range(6):
-                asked += [asyncio.create_task(client.post("/v2/models/slow/infer", content=b"x")) for _ in range(15)]
-                await asyncio.sleep(0.05)  # a request counts for its worker once there is a connection
+            with rig.held():
+                for _ in range(6):
+                    posted = [client.post("/v2/models/held/infer", content=b"x") for _ in range(15)]
+                    asked += [asyncio.create_task(each) for each in posted]
+                    wanted = before + len(asked)  # a request counts for its worker once there is a connection
+                    await asyncio.to_thread(wait_for, lambda: rig.seen() == wanted, "all of them to arrive")  # noqa: B023
             answers = await asyncio.gather(*asked)
         assert {answer.status_code for answer in answers} == {200}
         return Counter(answer.headers["x-worker"] for answer in answers)

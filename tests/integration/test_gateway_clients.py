@@ -24,7 +24,7 @@ from serving.gateway.certificate import make_certificate
 from serving.gateway.plan import Endpoint
 from serving.gateway.tenants import GatewayTenant, set_tenants
 from tests.integration.echo_engine import WIDTH, EchoEngine, name_of
-from tests.integration.gateway_rig import GatewayRig, bearer, key, plan_of
+from tests.integration.gateway_rig import GatewayRig, bearer, gateway_alone, key, plan_of
 
 MODEL = name_of(Datatype.FP32)
 ROWS = np.arange(3 * WIDTH, dtype=np.float32).reshape(3, WIDTH)
@@ -40,14 +40,8 @@ def in_front_of(engine: EchoEngine, home: Path, **fields: Any) -> Iterator[Gatew
     rig = GatewayRig(plan, home / "gateway")
     set_tenants(rig.folder, (GatewayTenant(name="default", keys=(KEY,)),), require_keys=True)
     files.render(plan, rig.folder)
-    rig.start_gateway()
-    assert rig.gateway is not None
-    try:
-        rig.await_healthy(1)
+    with gateway_alone(rig):
         yield rig
-    finally:
-        rig.gateway.kill()
-        rig.gateway.wait(10)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.integration.gateway_rig import MAX_BODY_BYTES, GatewayRig, plan_of, read_all, running
+from serving.gateway import files
+from tests.integration.gateway_rig import MAX_BODY_BYTES, GatewayRig, gateway_alone, plan_of, read_all, running
 
 INFER = "/v2/models/m/infer"
 SHORT_S = 0.5
@@ -17,9 +18,19 @@ POST = b"POST /v2/models/m/infer HTTP/1.1\r\nhost: gateway\r\n"
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayRig]:
     home = tmp_path_factory.mktemp("hostile")
-    times = {"header_timeout_s": SHORT_S, "body_timeout_s": SHORT_S, "request_timeout_s": SHORT_S}
-    with running(plan_of(home, 1, **times), home) as rig:
+    with running(plan_of(home, 1), home) as rig:
         yield rig
+
+
+@pytest.fixture(scope="module")
+def hasty(rig: GatewayRig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayRig]:
+    """A gateway in front of the same worker that waits for nobody."""
+    home = tmp_path_factory.mktemp("hasty")
+    times = {"header_timeout_s": SHORT_S, "body_timeout_s": SHORT_S, "request_timeout_s": SHORT_S}
+    plan = plan_of(home, 1).model_copy(update={**times, "workers": rig.plan.workers})
+    files.render(plan, home / "gateway")
+    with gateway_alone(GatewayRig(plan, home / "gateway")) as running:
+        yield running
 
 
 def status_of(answer: bytes) -> int:
@@ -159,9 +170,9 @@ def test_a_body_that_is_too_large_reaches_no_worker_whether_or_not_its_size_was_
     ],
     ids=["head", "body", "chunks", "nowhere"],
 )
-def test_who_is_slow_is_ended_and_reaches_no_worker(rig: GatewayRig, sent: bytes) -> None:
+def test_who_is_slow_is_ended_and_reaches_no_worker(rig: GatewayRig, hasty: GatewayRig, sent: bytes) -> None:
     before = rig.seen()
-    with socket.create_connection(("127.0.0.1", rig.plan.port), timeout=15) as connection:
+    with socket.create_connection(("127.0.0.1", hasty.plan.port), timeout=15) as connection:
         connection.sendall(sent)
         answer = read_all(connection)
         assert connection.recv(1) == b"", "the connection is closed"

@@ -130,7 +130,7 @@ def test_where_no_key_is_required_who_has_none_is_the_default_tenant(rig: Gatewa
 
 
 def test_requests_beyond_a_tenants_limit_are_told_when_to_come_again(rig: GatewayRig) -> None:
-    limited = GatewayTenant(name="acme", keys=(ACME,), requests_per_s=0.1, burst=3)
+    limited = GatewayTenant(name="acme", keys=(ACME,), requests_per_s=0.01, burst=3)
     admit(rig, limited, GatewayTenant(name="ferry", keys=(FERRY,), requests_per_s=1000, burst=1000))
     before = rig.seen()
     with httpx.Client(base_url=rig.url, trust_env=False) as client:
@@ -140,9 +140,9 @@ def test_requests_beyond_a_tenants_limit_are_told_when_to_come_again(rig: Gatewa
         assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["2", "1", "0", "0", "0", "0"]
         for answer in answers:
             assert answer.headers["ratelimit-limit"] == "3"
-            assert int(answer.headers["ratelimit-reset"]) <= 40
+            assert int(answer.headers["ratelimit-reset"]) <= 400
             assert not [name for name in answer.headers if name.startswith("x-ratelimit")]
-        assert 0 < int(answers[-1].headers["retry-after"]) <= 10
+        assert 0 < int(answers[-1].headers["retry-after"]) <= 100
         assert "limits" in answers[-1].json()["error"]
         code, says, metadata = call(rig, bearer(ACME))
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -167,7 +167,7 @@ def test_bytes_beyond_a_tenants_limit_are_refused_whether_or_not_their_size_was_
 
 def test_fifty_tenants_each_have_a_limit_of_their_own(rig: GatewayRig) -> None:
     keys = [key(100 + number) for number in range(50)]
-    admit(rig, *(GatewayTenant(name=f"t{n}", keys=(keys[n],), requests_per_s=0.1, burst=1) for n in range(50)))
+    admit(rig, *(GatewayTenant(name=f"t{n}", keys=(keys[n],), requests_per_s=0.01, burst=1) for n in range(50)))
     with httpx.Client(base_url=rig.url, trust_env=False) as client:
         for wanted in (200, 429):
             assert {client.get("/v2", headers=bearer(one)).status_code for one in keys} == {wanted}
@@ -190,12 +190,12 @@ def test_a_draining_tenant_gets_no_new_request_and_keeps_those_it_has(rig: Gatew
     async def drain() -> tuple[httpx.Response, httpx.Response]:
         async with httpx.AsyncClient(base_url=rig.url, trust_env=False, timeout=20) as client:
             before = rig.seen()
-            running = asyncio.create_task(client.get("/v2/slow", headers=bearer(ACME)))
-            while rig.seen() == before:
-                await asyncio.sleep(0.01)
-            await asyncio.to_thread(switch_tenant, rig.folder, "acme", TenantState.DRAINING)
-            refused = await client.get("/v2", headers=bearer(ACME))
-            assert rig.seen() == before + 1
+            with rig.held():
+                running = asyncio.create_task(client.get("/v2/held", headers=bearer(ACME)))
+                await asyncio.to_thread(wait_for, lambda: rig.seen() > before, "the request to arrive")
+                await asyncio.to_thread(switch_tenant, rig.folder, "acme", TenantState.DRAINING)
+                refused = await client.get("/v2", headers=bearer(ACME))
+                assert rig.seen() == before + 1
             return await running, refused
 
     kept, refused = asyncio.run(drain())

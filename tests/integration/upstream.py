@@ -1,8 +1,9 @@
 """A tiny worker behind the gateway: says who answered and what it was sent. Run: python upstream.py PORT.
 
-REST at PORT, gRPC at PORT + 1. ``GET /seen`` says how many requests came in at either, probes apart. At SIGUSR1 it ends
-itself by SIGKILL between two steps of its event loop: with requests in hand, but no answer half written. uvicorn writes
-an answer in two pieces; the engine's door writes it in one.
+REST at PORT, gRPC at PORT + 1. ``GET /seen`` says how many requests came in at either, probes apart. From ``GET /hold``
+to ``GET /let-go`` it answers nothing that is asked of the model ``held``, nor /v2/held. At SIGUSR1 it ends itself by
+SIGKILL between two steps of its event loop: with requests in hand, but no answer half written. uvicorn writes an answer
+in two pieces; the engine's door writes it in one.
 """
 
 import asyncio
@@ -22,10 +23,12 @@ from serving.doors.protocol import open_inference_pb2 as pb
 Message = dict[str, Any]
 PORT = int(sys.argv[1])
 SLOW_SECONDS = 0.02
-VERY_SLOW = ("/v2/slow", "/v2/models/slow/infer")
-VERY_SLOW_SECONDS = 1.5
+HELD = ("/v2/held", "/v2/models/held/infer")
+UNCOUNTED = ("/v2/health/ready", "/seen", "/hold", "/let-go")
 
 seen = {"begun": 0, "ended": 0}
+let_go = asyncio.Event()
+let_go.set()
 
 
 async def app(
@@ -35,15 +38,21 @@ async def app(
     if scope["type"] != "http":
         return
     path = scope["path"]
-    counted = path not in ("/v2/health/ready", "/seen")
+    counted = path not in UNCOUNTED
     seen["begun"] += counted
     size, more = 0, True
     while more:
         message = await receive()
         size += len(message.get("body", b""))
         more = message.get("more_body", False)
-    if counted:
-        await asyncio.sleep(VERY_SLOW_SECONDS if path in VERY_SLOW else SLOW_SECONDS)
+    if path == "/hold":
+        let_go.clear()
+    elif path == "/let-go":
+        let_go.set()
+    elif path in HELD:
+        await let_go.wait()
+    elif counted:
+        await asyncio.sleep(SLOW_SECONDS)
     came = json.dumps({name.decode(): value.decode() for name, value in scope["headers"]})
     headers = [(b"x-worker", str(PORT).encode()), (b"x-path", scope["raw_path"]), (b"x-came", came.encode())]
     if path.startswith("/v2/models/"):
