@@ -27,6 +27,9 @@ class Claim(NamedTuple):
 
     first: list[Opened]
     reserved: Amounts
+    tenant: str
+    wanted: int
+    """Bytes that count as the tenant's meanwhile."""
 
 
 class Room:
@@ -102,20 +105,21 @@ class Room:
         self.shares.check_fits(slot.tenant, wanted[MEMORY])
         deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
         taken: list[Opened] = []
-        freed = self.nothing
-        try:
+        freed, large = self.nothing, is_large(slot.served)
+
+        def full() -> bool:
             # What is being closed for nobody's sake is closed before this load begins: nothing more goes in its place.
-            while (
-                (own := self.shares.beyond(slot.tenant, wanted[MEMORY]))
-                or self.budget.lacks(wanted, plus(freed, self._going))
-                or (is_large(slot.served) and await self._crowded(wanted))
-            ):
+            return self._at_quota(slot, wanted) or self.budget.lacks(wanted, plus(freed, self._going))
+
+        try:
+            while full() or (large and (await self._crowded(wanted) or full())):  # others load while memory goes back
+                own = self._at_quota(slot, wanted)
                 victim = next(self._evictable(slot.tenant if own else None), None)
                 if victim is None:
                     await self._somebody_lets_go(deadline)
                     continue
                 self.evictions += 1
-                if is_large(slot.served):
+                if large:
                     await self.unload(victim)
                 else:
                     taken.append(self._take_out(victim))
@@ -126,7 +130,8 @@ class Room:
             raise
         reserved = at_least(wanted, freed)
         self.budget.reserve(minus(reserved, freed))
-        return Claim(taken, reserved)
+        self.shares.charge(slot.tenant, wanted[MEMORY])
+        return Claim(taken, reserved, slot.tenant, wanted[MEMORY])
 
     def fill(self, slot: Slot, opened: Opened) -> None:
         """Take in a version that was loaded, and correct the account by what the process holds now."""
@@ -143,6 +148,7 @@ class Room:
     def settle(self, claim: Claim) -> None:
         """Give back what was reserved for a load that is over."""
         self.budget.settle(claim.reserved)
+        self.shares.charge(claim.tenant, -claim.wanted)
         self._let_go.set()
 
     def unload(self, slot: Slot) -> asyncio.Task[None]:
@@ -191,11 +197,15 @@ class Room:
         over = self.shares.over()
         return iter(sorted(free, key=lambda slot: slot.tenant not in over)) if over else free
 
-    def _evict_surplus(self) -> None:
+    def evict_beyond_quotas(self) -> None:
+        """Evict what tenants hold beyond what they may and no request holds."""
         for tenant in self.shares.over():
             while self.shares.beyond(tenant) and (slot := next(self._evictable(tenant), None)) is not None:
                 self.evictions += 1
                 self.unload(slot)
+
+    def _evict_surplus(self) -> None:
+        self.evict_beyond_quotas()
         while self.budget.lacks(self.nothing, self._going):
             slot = next(self._evictable(), None)
             if slot is None:
@@ -226,6 +236,9 @@ class Room:
         self.budget.settle(leaving.cost.held)
         self._going = minus(self._going, leaving.cost.held)
         self._let_go.set()
+
+    def _at_quota(self, slot: Slot, wanted: Amounts) -> bool:
+        return self.shares.beyond(slot.tenant, wanted[MEMORY])
 
     async def _crowded(self, wanted: Amounts) -> bool:
         """True if the process would go over its bound by a load, also after freed memory went back."""

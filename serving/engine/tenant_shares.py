@@ -37,7 +37,7 @@ class TenantShares:
         self._limits = limits
 
     def charge(self, tenant: str, held: int) -> None:
-        """Count a version that was loaded, or with less than nothing one that was unloaded."""
+        """Count a version that is being loaded or was, or with less than nothing one that no longer is."""
         self._held[tenant] += held
 
     def beyond(self, tenant: str, more: int = 0) -> bool:

@@ -51,6 +51,7 @@ class Upkeep:
     async def look(self) -> None:
         """Do what is due."""
         await self._look_at_memory()
+        self._room.evict_beyond_quotas()  # what requests held when a quota fell, or cost more than was expected
         if time.monotonic() - self._kept >= KEEP_SECONDS:
             self._kept = time.monotonic()
             await self._usage.keep(self._live)

@@ -1,12 +1,13 @@
 """Room: the budget is kept, by what the process really holds, and no more goes than must."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from serving.engine import meter
 from serving.engine.budget import slack_bytes
-from tests.unit.serving.engine.doubles import MIB, FakeSession, FakeWorld, run, served
+from tests.unit.serving.engine.doubles import MIB, FakeSession, FakeWorld, run, served, until
 from tests.unit.serving.engine.test_residency import loaded, open_residency, slots, use
 
 
@@ -112,3 +113,47 @@ def test_many_loads_at_once_keep_the_budget(world: FakeWorld) -> None:
             assert residency.resident_bytes <= 8 * MIB
 
     run(work())
+
+
+def test_what_is_loaded_while_memory_goes_back_takes_no_room_twice(
+    world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meter, "start_peak", world.resident_set_bytes)
+    monkeypatch.setattr(meter, "peak_bytes", world.resident_set_bytes)
+    artifact = served(9).artifact.model_copy(update={"size_bytes": 5 * MIB})
+    large = served(9).model_copy(update={"artifact": artifact})
+    charged: list[int] = []
+
+    async def work() -> None:
+        async with open_residency(world, resident_mib=8) as residency:
+            small, others = slots(world, residency, 4), list[asyncio.Task[None]]()
+            world.add(large, FakeSession(resident_bytes=5 * MIB))
+            slot = residency.slot("m", large)
+            for one in (small[0], slot):
+                await use(residency, one)  # now it is known what they cost
+                residency.evict(one)
+            await residency.room.relieve()
+            budget, loader = residency.room.budget, residency._loader
+            world.leaked_bytes = 4 * MIB
+
+            async def give_back() -> None:
+                world.leaked_bytes = 0
+                world.may_check_out.clear()
+                others.extend(asyncio.create_task(use(residency, one)) for one in small)
+                await until(lambda: budget.reserved[0] == 4 * MIB)
+                asyncio.get_running_loop().call_later(0.05, world.may_check_out.set)
+
+            load = loader.load
+
+            async def watched(*given: Any) -> Any:  # noqa: ANN401
+                charged.append(budget.held[0] + budget.reserved[0])
+                return await load(*given)
+
+            monkeypatch.setattr(loader, "give_back", give_back)
+            monkeypatch.setattr(loader, "load", watched)
+            await use(residency, slot)
+            await asyncio.gather(*others)
+
+    run(work())
+    assert len(charged) == 5
+    assert max(charged) <= 8 * MIB

@@ -1,5 +1,6 @@
 """Quotas of memory: a tenant makes room among its own, holds no more than it may, and others keep what they have."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,30 @@ def test_a_quota_that_falls_evicts_at_once_what_is_beyond(world: FakeWorld) -> N
             assert (loaded(own), loaded(others)) == ([11, 12], [1, 2])
 
     run(work())
+
+
+def test_loads_at_once_keep_the_quota(world: FakeWorld) -> None:
+    held: list[int] = []
+
+    async def work() -> None:
+        async with open_residency(world) as residency:
+            (known,) = slots(world, residency, "m", 1, 1)
+            await use(residency, known)  # or one would be loaded after the other
+            own = slots(world, residency, "acme.m", 11, 8)
+            residency.room.limit_tenants({"acme": 2 * MIB})
+
+            async def request(slot: Slot) -> None:
+                await residency.hold(slot)
+                held.append(residency.resident_bytes - MIB)
+                await asyncio.sleep(0.01)
+                residency.release(slot)
+
+            await asyncio.gather(*map(request, own))
+            assert loaded([known]) == [1]
+
+    run(work())
+    assert len(held) == 8
+    assert max(held) <= 2 * MIB
 
 
 def test_who_holds_more_than_it_may_makes_room_for_others_first(world: FakeWorld) -> None:

@@ -74,3 +74,21 @@ def test_uses_are_kept_when_it_is_time(world: FakeWorld, tmp_path: Path, monkeyp
             await residency.close()
 
     run(work())
+
+
+def test_what_a_request_held_when_a_quota_fell_goes_when_it_is_let_go(world: FakeWorld, tmp_path: Path) -> None:
+    async def work() -> None:
+        with closing(RunThreads(1)) as runs:
+            residency = Residency(world, ResidencyLimits(100, 10), contain, runs)
+            watch = Upkeep(residency.room, Usage(tmp_path / "usage.json"), Live(residency), lambda: 0, 20)
+            slot = residency.slot("acme.m", served(1))
+            await residency.hold(slot)
+            residency.room.limit_tenants({"acme": MIB})
+            await watch.look()
+            assert residency.resident_versions == 1
+            residency.release(slot)
+            await watch.look()
+            assert residency.resident_versions == 0
+            await residency.close()
+
+    run(work())
