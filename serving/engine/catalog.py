@@ -135,6 +135,7 @@ class Catalog:
         What the watch saw is looked at by itself; the whole folder is scanned the less often, the longer that takes.
         """
         while True:
+            self._scan_due = 0.0  # the watch sees nothing that changed before it began
             try:
                 async for seen in awatch(
                     self._folder,

@@ -240,10 +240,9 @@ class Worker:
             await self._limit_tenants()
 
     def _offer(self, change: CatalogChange) -> None:
-        for entry in change.entries:
-            self.live.offer(entry.model, entry)
-        for model in change.removed:
-            self.live.offer(model, None)
+        """Offer what changed as it was last read: of two looks, the earlier may be heard of last."""
+        for model in (*(entry.model for entry in change.entries), *change.removed):
+            self.live.offer(model, self.catalog.entries.get(model))
 
     async def _limit_tenants(self) -> None:
         limits = await asyncio.to_thread(self._limits.look)

@@ -174,6 +174,22 @@ def test_changes_are_followed(tmp_path: Path) -> None:
     run(work())
 
 
+def test_what_changed_before_the_watch_began_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog_module, "RESCAN_SHARE", 1e-9)
+    monkeypatch.setattr(catalog_module, "RESCAN_SECONDS", 0.02)
+    written = entry(1, None, [])
+
+    async def work() -> None:
+        catalog = Catalog(tmp_path)
+        catalog.scan()
+        write_entry(tmp_path, written)
+        changes = catalog.follow()
+        found = [(await anext(changes)).entries for _ in range(3)]
+        assert (written,) in found
+
+    run(work())
+
+
 @pytest.mark.parametrize("ended", [RuntimeError("the watch is over"), ExceptionGroup("waiting", [OSError("gone")])])
 def test_a_watch_that_ends_is_said_and_begun_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: Exception

@@ -1,7 +1,8 @@
 """A worker: it serves what the catalog says, follows it, reports what it took, and writes everything at the end."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from registry.errors import ModelNotFound
 from serving.engine.catalog import Catalog, CatalogChange, write_entry
 from serving.engine.worker import Worker
 from serving.settings import EngineSettings
-from tests.unit.serving.engine.doubles import MIB, FakeSession, FakeWorld, entry, run, served, until
+from tests.unit.serving.engine.doubles import MIB, WAIT_SECONDS, FakeSession, FakeWorld, entry, run, served, until
 
 VERSIONS = [served(1), served(2)]
 
@@ -114,11 +115,13 @@ def test_one_models_status_and_what_is_resident_need_no_list_of_all(world: FakeW
     run(work())
 
 
-def test_who_asks_for_a_model_needs_no_watch(world: FakeWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def blind(_: Catalog) -> AsyncIterator[CatalogChange]:
-        await asyncio.Event().wait()
-        yield CatalogChange()
+async def blind(_: Catalog) -> AsyncIterator[CatalogChange]:
+    """A watch that sees nothing."""
+    await asyncio.Event().wait()
+    yield CatalogChange()
 
+
+def test_who_asks_for_a_model_needs_no_watch(world: FakeWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Catalog, "follow", blind)
     catalog = tmp_path / "catalog"
     write_entry(catalog, entry(1, {1: 100}, VERSIONS))
@@ -135,6 +138,38 @@ def test_who_asks_for_a_model_needs_no_watch(world: FakeWorld, tmp_path: Path, m
             for name in ("m", "../m", "a\0b"):
                 with pytest.raises(ModelNotFound, match="there is no model"):
                     await worker.look(name)
+
+    run(work())
+
+
+def test_what_was_read_later_is_served_though_it_is_heard_of_first(
+    world: FakeWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Catalog, "follow", blind)
+    catalog = tmp_path / "catalog"
+    write_entry(catalog, entry(1, {1: 100}, VERSIONS))
+    told = threading.Event()
+    look = Catalog.look
+
+    def late(one: Catalog, models: Iterable[str]) -> CatalogChange:
+        change = look(one, models)
+        if any(found.generation == 2 for found in change.entries):
+            assert told.wait(WAIT_SECONDS)
+        return change
+
+    monkeypatch.setattr(Catalog, "look", late)
+
+    async def work() -> None:
+        async with open_worker(world, tmp_path) as worker:
+            write_entry(catalog, entry(2, {2: 100}, VERSIONS))
+            earlier = asyncio.create_task(worker.look("m"))
+            await until(lambda: worker.catalog.entries["m"].generation == 2)
+            write_entry(catalog, entry(3, {1: 100}, VERSIONS))
+            await worker.look("m")
+            told.set()
+            await earlier
+            await worker.live.settled()
+            assert models_of(worker)["m"]["generation"] == 3
 
     run(work())
 
