@@ -51,7 +51,7 @@ class CrashGuard:
     def begin(self) -> None:
         """Judge how the worker before this one ended, then begin a record and a report of this one."""
         self._report_path.parent.mkdir(parents=True, exist_ok=True)
-        report = self._report_path.read_text(errors="replace") if self._report_path.exists() else ""
+        report = _read(self._report_path)
         suspects, how = judge(report, read_record(self._record_path))
         if suspects:
             self._book.add(suspects, how)
@@ -80,7 +80,7 @@ class CrashGuard:
             TransientError: its version has just ended that worker.
         """
         for path in self._report_path.parent.glob("*.report"):
-            report = path.read_text(errors="replace") if path != self._report_path else ""
+            report = _read(path) if path != self._report_path else ""
             ended = _FATAL.search(report) or _STALLED.search(report)
             if ended and served.digest in judge(report, read_record(path.with_suffix(".record")))[0]:
                 break
@@ -123,6 +123,14 @@ class CrashGuard:
         self._report = None
         self._report_path.unlink(missing_ok=True)
         self._record_path.unlink(missing_ok=True)
+
+
+def _read(report: Path) -> str:
+    """Read a report; a worker that ends in the orderly way removes its own at any time."""
+    try:
+        return report.read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def judge(report: str, visits: tuple[Visit, ...]) -> tuple[frozenset[str], str]:

@@ -123,6 +123,8 @@ def test_a_retried_request_is_refused_while_its_version_is_what_ended_another_wo
     with pytest.raises(TransientError, match="version 1 has just ended another worker"):
         guard.check_retried(ONE)
     guard.check_retried(TWO)
+    (folder / "2.report").symlink_to(folder / "gone meanwhile")
+    guard.check_retried(TWO)
     begin(folder, "0").close()
     with pytest.raises(TransientError, match="has just ended another worker"):
         guard.check_retried(ONE)
