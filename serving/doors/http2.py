@@ -7,6 +7,7 @@ Source: RFC 9113 (HTTP/2), sections 5.1, 6 and 10.5.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import cast
 
@@ -48,6 +49,8 @@ class Http2Connection(Connection):
         """The highest stream that was begun."""
         self._patience = Patience()
         self._idle_until = self._loop.time() + limits.idle_seconds
+        self._ends = math.inf
+        """Loop time after which nobody is taken to be there."""
         self._hang_up = False
         self._handlers: dict[int, Callable[[Frame], None]] = {
             Kind.DATA: self._on_data,
@@ -91,7 +94,8 @@ class Http2Connection(Connection):
             self._window = CONNECTION_WINDOW_BYTES
 
     def eof_received(self) -> bool:
-        """The client sends no more, and may wait for answers yet."""
+        """The client sends no more, and may wait for answers yet; it may have gone, too, which looks the same."""
+        self._ends = self._loop.time() + self._limits.idle_seconds
         for number in [number for number, request in self._requests.items() if not request.whole]:
             self._forget(number)
         self.close_when_answered()
@@ -273,7 +277,9 @@ class Http2Connection(Connection):
         for request in [*self._requests.values()]:
             if now > request.deadline:
                 request.time_out()
-        if not self._requests and now > self._idle_until:
+        if now > self._ends:
+            self.abort()
+        elif not self._requests and now > self._idle_until:
             self.close_when_answered()
 
     def close_when_answered(self) -> None:

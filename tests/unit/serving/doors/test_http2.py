@@ -222,3 +222,19 @@ def test_slow_requests_and_idle_clients_are_given_up(monkeypatch: pytest.MonkeyP
             assert goodbye is not None and goodbye.error_code == ErrorCodes.NO_ERROR
 
     run(work())
+
+
+def test_who_sends_no_more_is_not_waited_on_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.doors.server._SWEEP_SECONDS", 0.05)
+
+    async def work() -> None:
+        echo = Echo()
+        async with serving(echo, Http2Limits(idle_seconds=0.5)) as (_, port):
+            echo.may.clear()  # as for a call that ends with its client only, such as a watch of the health
+            client = await Http2Client.connect(port)
+            client.ask(b"a")
+            await until(lambda: len(echo.open) == 1)
+            client.close()
+            await until(lambda: not echo.open)
+
+    run(work())
