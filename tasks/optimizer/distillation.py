@@ -3,6 +3,7 @@
 Shape legend: B batch; K classes.
 """
 
+import bisect
 import logging
 import math
 import time
@@ -118,10 +119,18 @@ class _Clock:
     """Counts steps and plans as many as the time allows, at most as many as wanted."""
 
     def __init__(self, how: Distillation) -> None:
-        self.done, self.planned = 0, how.steps
+        self.planned = how.steps
+        self._wanted = how.steps
         self._fewest = min(how.steps, _FEWEST_STEPS)
-        self._stop = time.time() + how.seconds_from_now()
-        self._second = 0.0
+        self._last = time.time()
+        self._stop = self._last + how.seconds_from_now()
+        self._took: list[float] = []
+        """By every step, sorted."""
+
+    @property
+    def done(self) -> int:
+        """Steps until now."""
+        return len(self._took)
 
     def tick(self) -> None:
         """Note that a step was done.
@@ -129,18 +138,20 @@ class _Clock:
         Raises:
             CandidateError: there is no time for enough of them to learn anything.
         """
-        self.done += 1
+        now = time.time()
+        bisect.insort(self._took, now - self._last)
+        self._last = now
         if self.done == 1:  # what is set up in the first step would make the others look slow
-            self._second = time.time()
             return
-        seconds = max((time.time() - self._second) / (self.done - 1), 1e-9)
-        possible = 1 + int(min((self._stop - self._second) / seconds, self.planned))
+        # The lower median: neither what is set up nor one step in which the machine stood still makes the others fewer.
+        seconds = max(self._took[(self.done - 1) // 2], 1e-9)
+        possible = self.done + int(min(max(self._stop - now, 0) / seconds, self._wanted))
         if possible < self._fewest and self.done < self._fewest:
             raise CandidateError(
-                f"a step of distillation takes {seconds:.2g} s, so there is time for {max(possible, 1)} steps where "
+                f"a step of distillation takes {seconds:.2g} s, so there is time for {possible} steps where "
                 f"{self._fewest} are the least that a student learns from"
             )
-        self.planned = max(self.done, min(self.planned, possible))
+        self.planned = min(self._wanted, possible)
 
 
 def _check_progress(losses: Sequence[float]) -> None:

@@ -13,7 +13,7 @@ from registry.errors import CandidateError
 from tasks.bench.memory import peak_memory_mib
 
 
-def measure(work: object, folder: Path, timeout_s: float = 20) -> float:
+def measure(work: object, folder: Path, timeout_s: float = 60) -> float:
     assert callable(work)
     return peak_memory_mib(work, folder / "log.txt", timeout_s=timeout_s)
 

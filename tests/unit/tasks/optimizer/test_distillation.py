@@ -65,7 +65,7 @@ def test_too_little_time_is_told_after_two_steps() -> None:
             seen += 1
             return super().forward(x)
 
-    with pytest.raises(CandidateError, match="there is time for 1 steps where 100"):
+    with pytest.raises(CandidateError, match="there is time for 2 steps where 100"):
         distill(Counting(8, seed=3), TEACHER, [SAMPLES], Distillation(steps=10**9, deadline=time.time()))
     assert seen == 2
 
@@ -89,6 +89,26 @@ def test_fewer_steps_are_planned_where_time_is_short(monkeypatch: pytest.MonkeyP
     distill(student, TEACHER, [SAMPLES], Distillation(steps=10**9, seconds=600.0))
     assert "600 of 1000000000 steps" in said[0]
     assert gap(student) < 0.3 * before
+
+
+@pytest.mark.parametrize("still", [2, 50])
+def test_a_step_in_which_the_machine_stands_still_costs_no_other_steps(
+    monkeypatch: pytest.MonkeyPatch, still: int
+) -> None:
+    now, steps = 0.0, 0
+
+    class Interrupted(Network):
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            nonlocal now, steps
+            steps += self.training
+            now += 30 if steps == still else 1
+            return super().forward(x)
+
+    said: list[str] = []
+    monkeypatch.setattr("tasks.optimizer.distillation._log.warning", lambda text, *values: said.append(text % values))
+    monkeypatch.setattr("tasks.optimizer.distillation.time.time", lambda: now)
+    distill(Interrupted(8, seed=3), TEACHER, [SAMPLES], Distillation(steps=200, seconds=250.0))
+    assert (steps >= 200, said) == (True, [])
 
 
 def test_a_student_that_cannot_learn_is_given_up_early() -> None:
