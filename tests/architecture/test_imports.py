@@ -21,7 +21,7 @@ def imported_by(code: str, folder: Path) -> set[str]:
     """Run code in a fresh interpreter in a folder; return the top-level names of all that it imported."""
     program = f"{code}\n{DUMP}"
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stderr.strip().splitlines()[-1]))
 

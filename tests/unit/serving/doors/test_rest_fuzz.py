@@ -33,7 +33,7 @@ almost_requests = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(documents=st.lists(almost_requests.map(orjson.dumps) | json_values.map(orjson.dumps) | st.binary(), max_size=20))
 def test_no_body_makes_a_5xx(world: FakeWorld, tmp_path: Path, documents: list[bytes]) -> None:
     write_entry(tmp_path / "catalog", entry(1, {1: 100}, VERSIONS))

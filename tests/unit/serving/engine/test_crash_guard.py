@@ -56,7 +56,7 @@ def leave(folder: Path, worker: str, report: str, *, loading: bool) -> None:
         f"record = FlightRecord(contained, Path(sys.argv[1]) / '{worker}.record');"
         f"record.around(served(1).digest, loading={loading})(os._exit, 9)"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(folder)], timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", program, str(folder)], timeout=300, check=False)
     assert done.returncode == 9
     (folder / f"{worker}.report").write_text(report)
 

@@ -46,7 +46,7 @@ def test_what_was_noted_survives_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "0.record"
     process = SPAWN.Process(target=_die, args=(path,))
     process.start()
-    process.join(60)
+    process.join(300)
     assert process.exitcode == -signal.SIGKILL
     assert {(visit.digest, visit.loading) for visit in read_record(path)} == {(ONE.digest, False), (TWO.digest, True)}
     FlightRecord(contained, path)

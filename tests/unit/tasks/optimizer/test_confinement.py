@@ -67,7 +67,7 @@ def confined(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     outside.mkdir()
     (outside / "kept").write_text("kept")
     command = [sys.executable, "-c", SCRIPT, str(inside), str(outside)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert (outside / "kept").read_text() == "kept" or landlock_unavailable()
     found: dict[str, Any] = json.loads(done.stdout)
     return found
