@@ -38,7 +38,7 @@ def start_s3(folder: Path) -> S3Server:
     command = [str(BIN / "localbucket"), str(folder), "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
-    wait_for(lambda: answers(url), "the S3 server")
+    wait_for(lambda: answers(url), "the S3 server", 120)
     return S3Server(url, folder, process)
 
 
@@ -90,7 +90,7 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_for(lambda: answers(f"{url}/health"), "the MLflow server", 120)
+        wait_for(lambda: answers(f"{url}/health"), "the MLflow server", 180)
         yield url
     finally:
         end_tree(process)

@@ -41,7 +41,7 @@ def test_processes_that_migrate_at_once_make_the_tables_once(ledger_url: str) ->
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(180)
     assert [process.exitcode for process in processes] == [0, 0]
     with sa.create_engine(ledger_url).connect() as connection:
         assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars().all() == ["0005"]
@@ -159,7 +159,7 @@ def test_a_ledger_of_the_first_revision_is_upgraded_and_keeps_its_routes(ledger_
 def _promote_together(url: str, version: int, barrier: object, results: "multiprocessing.Queue[str]") -> None:
     ledger = Ledger(url)
     ledger.routes()  # connected before the start
-    barrier.wait(60)  # type: ignore[attr-defined]
+    barrier.wait(180)  # type: ignore[attr-defined]
     try:
         results.put(f"generation {promote(ledger, version, expected=1)}")
     except VersionConflict:
@@ -174,9 +174,9 @@ def test_two_processes_promoting_at_once_give_one_success_and_one_conflict(digit
     ]
     for process in processes:
         process.start()
-    assert sorted(results.get(timeout=60) for _ in processes) == ["conflict", "generation 2"]
+    assert sorted(results.get(timeout=180) for _ in processes) == ["conflict", "generation 2"]
     for process in processes:
-        process.join(60)
+        process.join(180)
     assert [event.generation for event in digits.history("digits")] == [1, 2]
 
 
@@ -192,7 +192,7 @@ def test_promotions_without_expectation_are_serialised_and_none_is_lost(digits: 
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(180)
     assert [process.exitcode for process in processes] == [0, 0]
     history = digits.history("digits")
     assert [event.generation for event in history] == list(range(1, 41))

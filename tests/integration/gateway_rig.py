@@ -58,7 +58,7 @@ class GatewayRig:
 
     def await_healthy(self, count: int, pool: str = "engine") -> None:
         """Wait until Envoy holds this many workers of a pool for ready, of either protocol."""
-        wait_for(lambda: self.healthy(pool) == (count, count), f"{count} workers of {pool} to be ready")
+        wait_for(lambda: self.healthy(pool) == (count, count), f"{count} workers of {pool} to be ready", 90)
 
     def seen(self) -> int:
         """How many requests have come to any worker, probes apart."""

@@ -16,7 +16,7 @@ def promote_together(url: str, catalog: Path, version: int, barrier: Barrier, fo
     """Promote a version when the other process does too, both expecting generation 1; tell what came of it."""
     ledger = Ledger(url)
     ledger.routes()  # connected before the start
-    barrier.wait(60)
+    barrier.wait(180)
     try:
         releases.change_route(
             ledger, catalog, change(Promote(version=version), actor=str(version), expected_generation=1)

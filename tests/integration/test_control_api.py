@@ -64,13 +64,13 @@ def prefect(settings: StackSettings, environment: dict[str, str]) -> Iterator[ht
     with (settings.home / "prefect.log").open("wb") as log:
         server = subprocess.Popen([*command, *port], env=environment, stdout=log, stderr=log)
     try:
-        with httpx.Client(base_url=f"{settings.prefect_url}/api", timeout=20, trust_env=False) as api:
-            wait_for(lambda: answers(api, "/health"), "Prefect", seconds=90)
-            flow = post(api, "/flows/", {"name": "optimize"})["id"]
+        with httpx.Client(base_url=f"{settings.prefect_url}/api", timeout=60, trust_env=False) as api:
+            wait_for(lambda: answers(api, "/health"), "Prefect", seconds=180)
+            flow = sent(api, "POST", "/flows/", {"name": "optimize"}).json()["id"]
             request = OptimizationRequest.model_json_schema(ref_template="#/definitions/{model}")
             parameters = {"type": "object", "properties": {"request": request}, "definitions": request.pop("$defs")}
             deployment = {"name": "optimize", "flow_id": flow, "parameter_openapi_schema": parameters}
-            post(api, "/deployments/", deployment)
+            sent(api, "POST", "/deployments/", deployment)
             yield api
     finally:
         end_tree(server)
@@ -83,7 +83,7 @@ def control(settings: StackSettings, environment: dict[str, str]) -> Iterator[su
         process = subprocess.Popen([*command, str(settings.control_port)], env=environment, stdout=log, stderr=log)
     try:
         with httpx.Client(base_url=settings.control_url, trust_env=False) as api:
-            wait_for(lambda: answers(api, "/v1/health"), "the control API", seconds=60)
+            wait_for(lambda: answers(api, "/v1/health"), "the control API", seconds=180)
         yield process
     finally:
         end_tree(process)
@@ -96,17 +96,16 @@ def client(settings: StackSettings, control: subprocess.Popen[bytes]) -> Iterato
         yield made
 
 
-def post(api: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Post, again while Prefect's database is busy: it answers 503 then, and Prefect's own client tries again too."""
+def sent(api: httpx.Client, method: str, path: str, body: dict[str, Any]) -> httpx.Response:
+    """Ask again while Prefect's database is busy: it answers 503 then, and Prefect's own client tries again too."""
     answered: list[httpx.Response] = []
 
     def accepted() -> bool:
-        answered.append(api.post(path, json=body))
+        answered.append(api.request(method, path, json=body))
         return answered[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
 
     wait_for(accepted, f"Prefect to take {path}", seconds=60)
-    made: dict[str, Any] = answered[-1].raise_for_status().json()
-    return made
+    return answered[-1].raise_for_status()
 
 
 def answers(api: httpx.Client, path: str) -> bool:
@@ -173,7 +172,7 @@ def test_promotions_at_once_give_one_success_and_one_conflict_with_mlflow_down(
     found = client.versions("digits")
     assert (found.champion, [version.number for version in found.versions]) == (2, [1, 2])
     assert "does not answer" in str(found.registry_unavailable)
-    wait_for(lambda: client.status().mirrors.startswith("cannot be looked at"), "the reconciler's note")
+    wait_for(lambda: client.status().mirrors.startswith("cannot be looked at"), "the reconciler's note", 120)
     assert any("model store cannot be looked at" in note for note in client.status().notes)
 
 
@@ -193,8 +192,8 @@ def test_an_optimization_is_started_in_prefect_followed_and_closed_when_its_run_
     assert run["parameters"]["request"]["config"]["policy"] == "min_size"
 
     crashed = {"state": {"type": "CRASHED", "name": "Crashed"}, "force": True}
-    prefect.post(f"/flow_runs/{run['id']}/set_state", json=crashed).raise_for_status()
-    ended = client.wait(started.id, timeout_s=40)
+    sent(prefect, "POST", f"/flow_runs/{run['id']}/set_state", crashed)
+    ended = client.wait(started.id, timeout_s=120)
     assert ended.state == "failed"
     assert "its flow run ended as Crashed" in ended.message
 
@@ -204,9 +203,8 @@ def test_parameters_that_prefect_refuses_are_an_input_error(
 ) -> None:
     deployment = prefect.get("/deployments/name/optimize/optimize").json()["id"]
     other = {"type": "object", "properties": {"request": {"type": "string"}}, "required": ["request"]}
-    prefect.patch(
-        f"/deployments/{deployment}", json={"parameter_openapi_schema": other, "enforce_parameter_schema": True}
-    ).raise_for_status()
+    changed = {"parameter_openapi_schema": other, "enforce_parameter_schema": True}
+    sent(prefect, "PATCH", f"/deployments/{deployment}", changed)
     for name in ("net.onnx", "set.npz"):
         (tmp_path / name).write_bytes(uploads.BY_SUFFIX[Path(name).suffix])
     with pytest.raises(InputError, match="refuses its parameters"):
@@ -225,7 +223,7 @@ def test_the_command_line_releases_on_the_ledger_when_the_control_api_is_down(
     route = ledger.route("digits")
     target = 1 if route is None or route.champion == 2 else 2
     done = subprocess.run(
-        [*command, str(target)], env=elsewhere, capture_output=True, text=True, timeout=60, check=False
+        [*command, str(target)], env=elsewhere, capture_output=True, text=True, timeout=180, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "working on the ledger itself" in done.stderr

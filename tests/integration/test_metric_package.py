@@ -35,7 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def optimize(site: Path, metric: str, folder: Path) -> subprocess.CompletedProcess[str]:
     asked = {"metric": metric, "passes": ["quantize_static_int8"], "runtimes": ["onnxruntime"], "batch_sizes": [1]}
-    (folder / "config.yaml").write_text(json.dumps(asked | {"budget_minutes": 1.0}))
+    (folder / "config.yaml").write_text(json.dumps(asked | {"budget_minutes": 5.0}))
     x = np.random.default_rng(0).normal(size=(600, 8)).astype(np.float32)
     np.savez(folder / "evaluation.npz", x=x, slice=np.where(x[:, 0] > 0, "right", "left"))
     np.savez(folder / "calibration.npz", x=np.random.default_rng(1).normal(size=(64, 8)).astype(np.float32))
@@ -55,7 +55,7 @@ def optimize(site: Path, metric: str, folder: Path) -> subprocess.CompletedProce
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=400,
         check=False,
     )
 

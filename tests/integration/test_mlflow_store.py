@@ -78,7 +78,7 @@ def predict(mlflow_url: str, model: str, folder: Path) -> subprocess.CompletedPr
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 
@@ -181,7 +181,7 @@ def test_two_processes_registering_at_once_lose_nothing(
     for process in processes:
         process.start()
     for process in processes:
-        process.join(90)
+        process.join(180)
     assert [process.exitcode for process in processes] == [0, 0]
     ids = [version.draft.optimization_id for version in store.versions(name)]
     assert sorted(ids) == ["a1", "a2", "b1", "b2", "both"]

@@ -18,7 +18,7 @@ from serving.settings import bento_environment
 from tests.integration.processes import end_tree, free_ports
 from tests.integration.versions import registered, write_model
 
-WAIT_S = 90.0
+WAIT_S = 180.0
 IMAGE = [[[1.0, 2.0, 3.5], [0, -1, 4]]]
 
 
@@ -44,7 +44,7 @@ def served(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[htt
     process = subprocess.Popen(
         [sys.executable, "-P", *arguments], cwd=folder, env=bento_environment(home), stdout=log, stderr=log
     )
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False)
     try:
         deadline = time.monotonic() + WAIT_S
         while not ready(client):

@@ -69,7 +69,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(PACKAGE, source)
     documented = write_documented_package(tmp_path_factory.mktemp("documented"))
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*pip, "--target", str(folder), str(source), str(documented)], timeout=120, check=True)
+    subprocess.run([*pip, "--target", str(folder), str(source), str(documented)], timeout=300, check=True)
     info = folder / "broken-0.1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 0.1\n")

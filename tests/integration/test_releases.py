@@ -111,9 +111,9 @@ def test_two_processes_promoting_at_once_one_success_one_conflict(
     ]
     for process in processes:
         process.start()
-    assert sorted(found.get(timeout=60) for _ in processes) == ["conflict", "success"]
+    assert sorted(found.get(timeout=180) for _ in processes) == ["conflict", "success"]
     for process in processes:
-        process.join(60)
+        process.join(180)
     assert len(ledger.history("digits")) == 2
     assert_agree(ledger, catalog)
 
@@ -163,9 +163,9 @@ def test_a_process_killed_while_it_releases_leaves_what_reconcile_repairs(
 ) -> None:
     process = SPAWN.Process(target=promote_in_turn, args=(ledger_url, catalog, (1, 2), 100_000))
     process.start()
-    wait_for(lambda: len(ledger.history("digits")) > 5, "some promotions", 60)
+    wait_for(lambda: len(ledger.history("digits")) > 5, "some promotions", 180)
     os.kill(process.pid or 0, signal.SIGKILL)
-    process.join(60)
+    process.join(180)
     repaired(ledger, MemoryStore(), catalog)
     assert_agree(ledger, catalog)
     generations = [event.generation for event in ledger.history("digits")]

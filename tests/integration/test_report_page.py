@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs the Debian packa
 def browse(page: Path, profile: Path, *flags: str) -> str:
     """Open a page in a browser of its own and return what it printed."""
     command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
     return done.stdout
 
 
@@ -122,7 +122,7 @@ def test_nothing_is_complained_about_and_it_prints(crowded: Path, tmp_path: Path
     paper = tmp_path / "page.pdf"
     flags = ("--enable-logging=stderr", f"--print-to-pdf={paper}", f"--user-data-dir={tmp_path / 'profile'}")
     done = subprocess.run(
-        [str(CHROMIUM), *FLAGS, *flags, crowded.as_uri()], capture_output=True, text=True, timeout=60, check=True
+        [str(CHROMIUM), *FLAGS, *flags, crowded.as_uri()], capture_output=True, text=True, timeout=180, check=True
     )
     assert "CONSOLE" not in done.stderr
     assert paper.read_bytes().startswith(b"%PDF")

@@ -60,7 +60,7 @@ def reproduced(run: Run) -> dict[str, str]:
 
     def repeat(name: str) -> str:
         script = _folder(run, name) / "reproduce.py"
-        done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=180, check=False)
         assert done.returncode == 1
         return done.stderr
 
@@ -102,7 +102,7 @@ def test_nothing_that_a_candidate_started_lives_on(run: Run) -> None:
 
 def test_reproduce_runs_one_candidate_alone_to_the_same_answers(run: Run) -> None:
     folder = _folder(run, "quick")
-    subprocess.run([sys.executable, str(folder / "reproduce.py")], capture_output=True, timeout=60, check=True)
+    subprocess.run([sys.executable, str(folder / "reproduce.py")], capture_output=True, timeout=180, check=True)
     assert "value" in json.loads((folder / "reproduced" / "result.json").read_text())
     found = load_arrays(folder / "reproduced" / "predictions.npz")
     cached = [load_arrays(file)["y"] for file in run.request.cache.glob("*/content/predictions.npz")]

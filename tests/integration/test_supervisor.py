@@ -169,7 +169,7 @@ def test_it_can_be_stopped_while_parts_keep_dying(plan: StackPlan) -> None:
     assert state is not None
     supervisor = psutil.Process(state.supervisor.pid)
     supervisor.terminate()
-    supervisor.wait(20)
+    supervisor.wait(60)
     assert not leftovers(plan.home)
 
 
@@ -191,6 +191,6 @@ def test_two_starts_at_the_same_time_give_one_stack(plan: StackPlan) -> None:
     started(plan)
     (plan.run_folder / "state.json").rename(plan.run_folder / "hidden")
     other = lifecycle._launch(plan)
-    assert other.wait(30) == 4
+    assert other.wait(60) == 4
     (plan.run_folder / "hidden").rename(plan.run_folder / "state.json")
     assert httpx.get(plan.parts[0].url, trust_env=False).is_success

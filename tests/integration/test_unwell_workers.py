@@ -21,9 +21,9 @@ SLOW = PluginConfig(name="odd_runtime", knobs={"run_ms": 5})
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
     settings = {
-        "BURNISH_ENGINE_STALL_SECONDS": "4",
-        "BURNISH_ENGINE_RUN_SECONDS": "4",
-        "BURNISH_ENGINE_DRAIN_SECONDS": "4",
+        "BURNISH_ENGINE_STALL_SECONDS": "10",
+        "BURNISH_ENGINE_RUN_SECONDS": "10",
+        "BURNISH_ENGINE_DRAIN_SECONDS": "10",
     }
     with two_workers(tmp_path_factory.mktemp("engine"), settings) as running:
         running.publish("good", 1, 1)

@@ -128,7 +128,7 @@ def _install_odd_runtime(site: Path) -> Path:
 def _stop(process: subprocess.Popen[bytes]) -> None:
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     process.terminate()
-    _, left = psutil.wait_procs(family, timeout=40)
+    _, left = psutil.wait_procs(family, timeout=90)
     for survivor in left:
         survivor.kill()
     process.wait(30)
