@@ -1,14 +1,16 @@
 """Flight record: which version each thread of this process is in, kept in a file that outlives the process.
 
 The file is mapped into memory, so that a note costs a few stores and no call of the system, and what stands in it
-survives any death of the process. Layout: one line (64 bytes, the digest) for each version, then two 64-bit words for
+survives any death of the process. Layout: one line (64 bytes, the digest) for each session, then two 64-bit words for
 each: the thread that is in it (0: none; the top bit is set while the version is loaded, not run), and since
-when, in nanoseconds of the monotonic clock.
+when, in nanoseconds of the monotonic clock. Models may have versions of one digest, and a version may be loaded again
+while a run of its last session hangs: with a line for each digest, one that came out would hide the other.
 """
 
 import mmap
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from struct import Struct
@@ -19,7 +21,7 @@ import numpy as np
 from serving.engine.batcher import Contain
 
 LINES = 2**16
-"""Versions that one process can tell apart; those beyond them share the last line."""
+"""Sessions that one process can tell apart at a time; those beyond them share the last line."""
 
 _DIGEST_BYTES = 64
 _NOTE = Struct("=QQ")
@@ -55,32 +57,37 @@ class Visit(NamedTuple):
 
 
 class FlightRecord:
-    """The record of this process. A version is in one thread at a time: it runs one batch, and not while it loads."""
+    """The record of this process. A session is in one thread at a time: it runs one batch."""
 
     def __init__(self, contained: Contained, path: Path | None = None) -> None:
         """Begin an empty record in the place of the one that was there; without a path it ends with the process."""
         self._contained = contained
         self._memory = _file(path) if path else mmap.mmap(-1, _SIZE)
         self._words = memoryview(self._memory)[_NOTES:].cast("Q")
-        self._lines: dict[str, int] = {}
+        self._lines = 0
+        """That were ever used."""
+        self._free: list[int] = []
         self._lock = threading.Lock()
 
     def around(self, digest: str, *, loading: bool) -> Contain:
-        """Return the guard of the session of a version, given by its digest: it notes which thread loads or runs it."""
-        return self._contained(self._words, _WORDS * self._line(digest), _LOADING if loading else 0)
+        """Return the guard of a load or a session of a version, given by its digest: it notes which thread is in it."""
+        line = self._line(digest)
+        guard = self._contained(self._words, _WORDS * line, _LOADING if loading else 0)
+        if line < LINES - 1:
+            weakref.finalize(guard, self._free.append, line).atexit = False
+        return guard
 
     def visits(self) -> tuple[Visit, ...]:
         """Return where the threads are now."""
-        return tuple(_visits(memoryview(self._memory), min(len(self._lines) + 1, LINES)))
+        return tuple(_visits(memoryview(self._memory), self._lines))
 
     def _line(self, digest: str) -> int:
+        """Give a digest a line that nobody has."""
         with self._lock:
-            line = self._lines.get(digest)
-            if line is None:
-                line = min(len(self._lines) + 1, LINES - 1)
-                self._lines[digest] = line
-                start = line * _DIGEST_BYTES
-                self._memory[start : start + _DIGEST_BYTES] = digest.encode().ljust(_DIGEST_BYTES)[:_DIGEST_BYTES]
+            line = self._free.pop() if self._free else min(self._lines, LINES - 1)
+            self._lines = max(self._lines, line + 1)
+            start = line * _DIGEST_BYTES
+            self._memory[start : start + _DIGEST_BYTES] = digest.encode().ljust(_DIGEST_BYTES)[:_DIGEST_BYTES]
             return line
 
 

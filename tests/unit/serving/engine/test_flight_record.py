@@ -36,6 +36,35 @@ def test_a_run_that_fails_is_over(tmp_path: Path) -> None:
     assert record.visits() == ()
 
 
+def test_one_that_comes_out_hides_no_other_of_the_same_digest(tmp_path: Path) -> None:
+    record = FlightRecord(contained, tmp_path / "0.record")
+    inside, may_go = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        inside.set()
+        assert may_go.wait(10)
+
+    hanging = threading.Thread(target=record.around(ONE.digest, loading=False), args=(hang,))
+    hanging.start()
+    assert inside.wait(10)
+    record.around(ONE.digest, loading=True)(int)
+    record.around(ONE.digest, loading=False)(int)
+    (visit,) = record.visits()
+    assert (visit.digest, visit.thread, visit.loading) == (ONE.digest, hanging.ident, False)
+    may_go.set()
+    hanging.join()
+    assert record.visits() == ()
+
+
+def test_lines_are_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flight_record, "LINES", 3)
+    record = FlightRecord(contained, tmp_path / "0.record")
+    for number in range(10):
+        guard = record.around(served(number + 1).digest, loading=False)
+        (visit,) = guard(record.visits)
+        assert visit.digest == served(number + 1).digest
+
+
 def _die(path: Path) -> None:
     record = FlightRecord(contained, path)
     inner = record.around(TWO.digest, loading=True)
