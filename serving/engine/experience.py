@@ -40,7 +40,7 @@ class Experience:
 
     def knows(self, runtime: PluginConfig) -> bool:
         """True if a runtime has loaded something."""
-        return any(label == runtime.label for label, _ in self._seen)
+        return any(label == runtime.label for label, _ in tuple(self._seen))  # another thread may learn meanwhile
 
     def learn(self, served: ServedVersion, cost: Cost) -> None:
         """Keep what a load has cost: of each thing the mean, where the latest loads count most."""

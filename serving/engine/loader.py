@@ -86,6 +86,8 @@ class Loader:
         """Before the pools, whose own queues know no tenants."""
         self._turns = {large: threading.Lock() for large in (False, True)}
         self._runtimes: dict[str, Runtime] = {}
+        self._setting_up = threading.Lock()
+        """A large and a small version, the first of a runtime, would else set it up twice, and count that twice."""
 
     async def load(self, slot: Slot, first: Iterable[Opened]) -> Opened:
         """Close what must go first, then check the bytes of a version, open it, warm it up and time it.
@@ -173,11 +175,11 @@ class Loader:
     def _runtime(self, config: PluginConfig) -> Runtime:
         """Return the runtime with its knobs; to find and ask the plug-in takes longer than to load a small network."""
         key = config.label
-        runtime = self._runtimes.get(key)
-        if runtime is None:
-            runtime = self._meter.imported(lambda: _set_up(config))
-            self._runtimes[key] = runtime
-        return runtime
+        if key not in self._runtimes:
+            with self._setting_up:
+                if key not in self._runtimes:
+                    self._runtimes[key] = self._meter.imported(lambda: _set_up(config))
+        return self._runtimes[key]
 
     def _close_in_turn(self, session: Session) -> None:
         with self._turns[False]:

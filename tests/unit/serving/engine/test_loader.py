@@ -2,15 +2,17 @@
 
 import asyncio
 import gc
+import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 
 import pytest
 
 from registry.errors import TransientError
 from serving.engine import meter
+from serving.engine.budget import LARGE_BYTES
 from serving.engine.infer import contain
 from serving.engine.residency import Residency, ResidencyLimits
 from serving.engine.runs import RunThreads
@@ -159,3 +161,33 @@ def test_nothing_of_an_unloaded_version_waits_for_the_garbage_collector(world: F
         run(work())
     finally:
         gc.enable()
+
+
+def test_a_runtime_is_set_up_once_for_a_large_and_a_small_version(
+    world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meter, "start_peak", world.resident_set_bytes)
+    monkeypatch.setattr(meter, "peak_bytes", world.resident_set_bytes)
+    artifact = served(1).artifact.model_copy(update={"size_bytes": LARGE_BYTES})
+    large = served(1).model_copy(update={"artifact": artifact})
+    set_ups = 0
+    both = threading.Barrier(2)
+
+    def set_up() -> None:
+        nonlocal set_ups
+        set_ups += 1
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.5)
+
+    monkeypatch.setattr(world, "set_up", set_up)
+
+    async def work() -> None:
+        with knowing(world) as residency:
+            slots = residency.slot("m", large), residency.slot("m", served(2))
+            await asyncio.gather(*map(residency.hold, slots))
+            for slot in slots:
+                residency.release(slot)
+            await residency.close()
+
+    run(work())
+    assert set_ups == 1
