@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from registry.errors import TransientError
 from registry.file_lock import file_lock
 from registry.records.base import Record
 
@@ -41,7 +42,16 @@ class DeathBook:
         self._known: dict[str, Deaths] = {}
 
     def add(self, versions: frozenset[str], how: str) -> None:
-        """Count one death for each of some versions, given by their digests."""
+        """Count one death for each of some versions, given by their digests; where it cannot be kept, it is said.
+
+        A worker that is to be replaced, or begins, does so in any case.
+        """
+        try:
+            self._add(versions, how)
+        except (OSError, TransientError) as error:
+            _log.error("%s cannot be written, so what ended a worker is not counted: %s", self._path, error)
+
+    def _add(self, versions: frozenset[str], how: str) -> None:
         now = time.time()
         with file_lock(self._path.with_suffix(".lock")):
             known = {digest: deaths for digest, deaths in self._read().items() if now - deaths.last < FORGOTTEN_SECONDS}

@@ -153,6 +153,22 @@ def test_a_run_that_takes_too_long_is_said_and_counted(folder: Path) -> None:
     guard.close()
 
 
+def test_a_run_that_takes_too_long_is_said_though_it_cannot_be_counted(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard = CrashGuard(folder, "0", run_seconds=1e-9, contained=contained)
+    guard.begin()
+    (folder / "deaths.lock").mkdir()  # as a full disk would, it lets nothing be written
+
+    def ask() -> str | None:
+        time.sleep(0.001)
+        return guard.overdue()
+
+    assert guard.around(ONE.digest, loading=False)(ask) is not None
+    assert "deaths.json cannot be written" in caplog.text
+    guard.close()
+
+
 def test_a_guard_that_has_not_begun_writes_nothing(folder: Path) -> None:
     guard = CrashGuard(folder, "0", run_seconds=60, contained=contained)
     assert guard.around(ONE.digest, loading=True)(len, "abc") == 3
