@@ -15,6 +15,7 @@ from flows.api_once import OnceRoute
 from flows.api_own import AskedModel, OwnModel, OwnOptimization, require_artifact
 from flows.api_pages import DEFAULT_LIMIT, Cursor, Limit
 from flows.api_platform import Platform, Stack
+from flows.api_prefect import Unanswered
 from flows.api_problems import file_of
 from flows.progress import queued
 from registry.errors import BurnishError, InputError, ModelNotFound, TransientError
@@ -45,7 +46,7 @@ def start(model: OwnModel, body: OptimizationBody, platform: Stack, who: Who) ->
     try:
         run = platform.deployments.start("optimize", parameters, key=request.id)
     except BurnishError as error:
-        state = OptimizationState.INVALID if isinstance(error, InputError) else OptimizationState.FAILED
+        state = _state_after(error)
         platform.ledger.save_optimization(status.model_copy(update={"state": state, "message": str(error)}))
         raise
     # Not saved: the flow may have written its own status by now, with this run's id.
@@ -108,6 +109,13 @@ def report(status: OwnOptimization, platform: Stack) -> FileResponse:
 def plot(status: OwnOptimization, plot: Literal["latency", "front"], platform: Stack) -> FileResponse:
     """Return one of the report's plots as SVG."""
     return FileResponse(_result_file(platform, status, f"{plot}.svg"), media_type="image/svg+xml")
+
+
+def _state_after(error: BurnishError) -> OptimizationState:
+    """What becomes of an optimization that could not be started; a run that begins all the same goes no further."""
+    if isinstance(error, Unanswered):
+        return OptimizationState.CANCELLED
+    return OptimizationState.INVALID if isinstance(error, InputError) else OptimizationState.FAILED
 
 
 def _require_uploads(platform: Platform, who: Caller, request: OptimizationRequest) -> None:

@@ -10,6 +10,10 @@ from registry.errors import InputError, TransientError
 _REFUSED_PARAMETERS = (400, 409, 422)
 
 
+class Unanswered(TransientError):
+    """Prefect was asked and has not answered: what it was asked for may be done all the same."""
+
+
 class Deployments:
     """The served deployments; a flow and its deployment have the same name."""
 
@@ -21,7 +25,8 @@ class Deployments:
         """Start a deployment; the same key again finds the run that was started with it.
 
         Raises:
-            TransientError: Prefect does not answer, or the deployment is not served yet.
+            Unanswered: Prefect may start the run.
+            TransientError: Prefect cannot be asked, or the deployment is not served yet.
             InputError: Prefect refuses the parameters.
         """
         found = self._call("GET", f"/api/deployments/name/{name}/{name}")
@@ -63,7 +68,9 @@ class Deployments:
         try:
             return self._http.request(method, path, json=body)
         except httpx.TransportError as error:
-            raise TransientError(f"Prefect does not answer at {self._http.base_url}: {error}") from error
+            asked = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+            kind = Unanswered if asked else TransientError
+            raise kind(f"Prefect does not answer at {self._http.base_url}: {error}") from error
 
     def _body(self, response: httpx.Response) -> Any:  # noqa: ANN401
         if not response.is_success:

@@ -86,7 +86,7 @@ class Progress:
 
     def _keep(self, status: OptimizationStatus) -> None:
         self.status = self._ledger.save_optimization(status)
-        if self.status.state is OptimizationState.CANCELLING:
+        if self.status.state.stopped:
             raise Cancelled("the optimization was cancelled")
 
 

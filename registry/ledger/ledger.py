@@ -137,7 +137,7 @@ class Ledger:
     def save_optimization(self, status: OptimizationStatus) -> OptimizationStatus:
         """Keep what is known of an optimization, over what was known before, and return what stands.
 
-        One that is being cancelled does not go on, and one that has ended is not cancelled, nor does it end so again:
+        One that is or was cancelled does not go on, and one that has ended is not cancelled, nor does it end so again:
         what was known stands.
         """
         row = optimization_row(status)

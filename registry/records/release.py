@@ -140,12 +140,17 @@ class OptimizationState(StrEnum):
         """True while something may still come of it."""
         return self in (OptimizationState.QUEUED, OptimizationState.RUNNING, OptimizationState.CANCELLING)
 
+    @property
+    def stopped(self) -> bool:
+        """True once somebody has cancelled it: a run of it that begins later goes no further."""
+        return self in (OptimizationState.CANCELLING, OptimizationState.CANCELLED)
+
     def may_become(self, later: "OptimizationState") -> bool:
-        """False if one that is being cancelled would go on, or one that has ended be cancelled, or end so again."""
+        """False if one that is or was cancelled would go on, or one that has ended be cancelled, or end so again."""
         if later is self:
             return self.open
-        if self is OptimizationState.CANCELLING:
-            return later not in (OptimizationState.QUEUED, OptimizationState.RUNNING)
+        if self.stopped and later in (OptimizationState.QUEUED, OptimizationState.RUNNING):
+            return False
         return self.open or later is not OptimizationState.CANCELLING
 
 

@@ -39,6 +39,8 @@ class FakePrefect:
     """What Prefect's HTTP API does for the five calls that are made of it."""
 
     down: bool = False
+    stalled: bool = False
+    """It does what it is asked, and nobody waits for its answer any more."""
     refusal: int | None = None
     deployments: tuple[str, ...] = ("optimize", "monitor", "retrain")
     runs: list[dict[str, Any]] = field(default_factory=list)
@@ -74,6 +76,8 @@ class FakePrefect:
             return httpx.Response(self.refusal, json={"detail": "no such enum value"})
         run = {"id": f"run-{len(self.runs)}", "name": "quick-fox", "state_name": "Scheduled", "state_type": "SCHEDULED"}
         self.runs.append({**run, "deployment": deployment, **body})
+        if self.stalled:
+            raise httpx.ReadTimeout("timed out")
         return httpx.Response(201, json=run)
 
 

@@ -7,6 +7,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from flows.api_app import build_app
+from flows.progress import Cancelled, Progress, queued
+from registry.records.optimization import OptimizationRequest
 from registry.records.release import OptimizationState
 from tests import uploads
 from tests.unit.flows.api_stack import FakeStack, fake_stack
@@ -90,6 +92,32 @@ def test_prefect_down_is_503_and_the_status_says_so(api: TestClient, stack: Fake
     view = api.get(f"/v1/optimizations/{status.id}").json()
     assert view["flow_run"] is None
     assert "Prefect does not answer" in view["prefect_unavailable"]
+
+
+def test_of_a_start_that_is_sent_again_because_prefect_stalled_one_goes_on(
+    api: TestClient, stack: FakeStack, body: dict[str, Any]
+) -> None:
+    stack.prefect.stalled = True
+    for status in (503, 202):
+        answer = api.post("/v1/models/digits/optimizations", json=body, headers={"Idempotency-Key": "push"})
+        assert answer.status_code == status
+        stack.prefect.stalled = False
+    first, second = (OptimizationRequest.model_validate(run["parameters"]["request"]) for run in stack.prefect.runs)
+    with pytest.raises(Cancelled):
+        Progress(stack.platform.ledger, first, "run-0")
+    assert Progress(stack.platform.ledger, second, "run-1").status.state is OptimizationState.RUNNING
+
+
+def test_what_is_cancelled_before_prefect_has_its_run_does_not_go_on(
+    api: TestClient, stack: FakeStack, body: dict[str, Any]
+) -> None:
+    request = OptimizationRequest(model="digits", source=body["source"], evaluation=body["evaluation"])
+    stack.platform.ledger.save_optimization(queued(request))
+    cancelled = api.post(f"/v1/optimizations/{request.id}/cancel").json()
+    assert (cancelled["status"]["state"], cancelled["flow_run"]) == ("cancelled", None)
+    with pytest.raises(Cancelled):
+        Progress(stack.platform.ledger, request, "run-0")
+    assert stack.platform.ledger.optimization(request.id).state is OptimizationState.CANCELLED
 
 
 def test_runner_not_up_is_503(api: TestClient, stack: FakeStack, body: dict[str, Any]) -> None:
