@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from registry.errors import InputError, TransientError
+from registry.file_lock import file_lock
 from registry.records.base import Record
 from serving.gateway import files
 from serving.gateway.plan import Endpoint
@@ -16,6 +17,7 @@ from serving.gateway.plan import Endpoint
 REPLACE_SECONDS = 120.0
 """A new worker is ready after this time at the latest, or something is wrong."""
 
+_RESTART_LOCK = "restart.lock"
 _SETTLE_SECONDS = 0.5
 # Envoy takes a new file of endpoints within milliseconds.
 _POLL_SECONDS = 0.1
@@ -63,10 +65,16 @@ class EngineWorkers:
     def restart(self, worker: int, *, timeout_s: float = REPLACE_SECONDS) -> WorkerState:
         """Take a worker out of the gateway, let it finish what it has, and put its successor in; return that one.
 
+        Of several who ask at once, one after the other gets it: two would take out what the other leaves to serve.
+
         Raises:
             InputError: there is no such worker, it does not answer, or no other one is ready to serve meanwhile.
-            TransientError: no new worker was ready in time.
+            TransientError: no new worker was ready in time, or others restarted workers for so long.
         """
+        with file_lock(self._folder / _RESTART_LOCK, wait_s=timeout_s):
+            return self._restart(worker, timeout_s)
+
+    def _restart(self, worker: int, timeout_s: float) -> WorkerState:
         before = self.state(worker)
         if before.pid is None:
             raise InputError(f"worker {worker} does not answer, so there is nothing to restart; see `burnish status`")
