@@ -1,6 +1,7 @@
 """Uploads that can be resumed: what came so far stands on disk, with a record of what it shall become."""
 
 import shutil
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -55,6 +56,7 @@ class UploadSessions:
         self._most_open = most_open
         self._expiry_s = expiry_s
         self._turns: dict[str, _Turn] = {}
+        self._beginning = threading.Lock()
 
     def begin(self, tenant: str, filename: UploadName, size: int, sha256: str | None) -> UploadSession:
         """Make a session that holds no byte yet.
@@ -64,11 +66,11 @@ class UploadSessions:
             StorageFull: the disk has no room for a record.
         """
         self.sweep()
-        if self._open(tenant) >= self._most_open:
-            detail = f"{self._most_open} uploads are open; finish or delete one, or wait until one expires"
-            raise HTTPException(429, detail, {"Retry-After": "60"})
         session = UploadSession(id=uuid4().hex, tenant=tenant, filename=filename, size=size, sha256=sha256)
-        with told_when_full(self._folder):
+        with self._beginning, told_when_full(self._folder):
+            if self._open(tenant) >= self._most_open:
+                detail = f"{self._most_open} uploads are open; finish or delete one, or wait until one expires"
+                raise HTTPException(429, detail, {"Retry-After": "60"})
             try:
                 self.part(session).parent.mkdir(parents=True)
                 self.part(session).touch()
@@ -85,9 +87,13 @@ class UploadSessions:
             ModelNotFound: there is none, or it has expired.
         """
         folder = self._folder / session_id
-        if not (folder / _RECORD).is_file() or self._expires_at(folder) < time.time():
+        try:
+            record = (folder / _RECORD).read_bytes()
+        except FileNotFoundError as error:
+            raise no_upload(session_id) from error
+        if self._expires_at(folder) < time.time():
             raise no_upload(session_id)
-        return UploadSession.model_validate_json((folder / _RECORD).read_bytes())
+        return UploadSession.model_validate_json(record)
 
     def part(self, session: UploadSession) -> Path:
         """The file that holds what came so far."""
@@ -110,13 +116,13 @@ class UploadSessions:
 
     def end(self, session: UploadSession) -> None:
         """Remove a session and its bytes."""
-        shutil.rmtree(self._folder / session.id, ignore_errors=True)
+        _remove(self._folder / session.id)
 
     def sweep(self, *, at_start: bool = False) -> None:
         """Remove sessions that have expired; at start also what a dead process left of other uploads."""
         for folder in self._sessions():
             if folder.name not in self._turns and self._expires_at(folder) < time.time():
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
         if at_start and self._folder.is_dir():
             for folder in self._folder.iterdir():
                 if not (folder / _RECORD).is_file():
@@ -167,6 +173,12 @@ class UploadSessions:
         draft = record.with_suffix(".new")
         draft.write_text(session.model_dump_json(), encoding="utf-8")
         draft.replace(record)
+
+
+def _remove(folder: Path) -> None:
+    """The record goes first: should the process die here, no session is found that has lost its bytes."""
+    (folder / _RECORD).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tenant_waiting(folder: Path) -> str | None:

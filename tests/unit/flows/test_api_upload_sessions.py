@@ -2,9 +2,12 @@
 
 import base64
 import hashlib
+import math
 import os
+import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from flows.api_app import build_app
+from flows.upload_sessions import UploadSessions
 from registry.errors import StorageFull, TransientError
 from registry.records.tenant import Quotas
 from registry.store.artifacts_local import LocalArtifacts
@@ -79,6 +83,41 @@ def test_an_upload_in_parts_becomes_the_artifact_that_one_request_makes(api: Tes
     assert [path.name for path in folder.iterdir()] == ["session.json"]
     for answer in (api.head(url), send(api, url, len(MODEL), b"")):
         assert (answer.headers["upload-offset"], answer.headers["x-burnish-artifact"]) == (str(len(MODEL)), digest)
+
+
+def test_of_uploads_that_begin_at_once_no_more_are_open_than_may_be(
+    api: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = UploadSessions._open
+
+    def counted(self: UploadSessions, tenant: str) -> int:
+        found = count(self, tenant)
+        time.sleep(0.1)  # as long as the next one needs to count too
+        return found
+
+    monkeypatch.setattr(UploadSessions, "_open", counted)
+    with ThreadPoolExecutor(4) as pool:
+        statuses = [one.result().status_code for one in [pool.submit(begin, api) for _ in range(4)]]
+    assert sorted(statuses) == [201, 201, 429, 429]
+
+
+def test_what_another_request_has_just_removed_is_not_there(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = begin(api).headers["location"]
+    assert api.delete(url).status_code == 204
+    with monkeypatch.context() as a_moment_ago:
+        a_moment_ago.setattr(Path, "is_file", lambda _: True)
+        a_moment_ago.setattr(UploadSessions, "_expires_at", lambda *_: math.inf)
+        assert api.head(url).status_code == 404
+
+
+def test_what_was_half_removed_when_the_process_died_is_not_there(
+    api: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = begin(api).headers["location"]
+    with monkeypatch.context() as dying:
+        dying.setattr(shutil, "rmtree", lambda folder, **_: (folder / "part").unlink())
+        assert api.delete(url).status_code == 204
+    assert api.head(url).status_code == 404
 
 
 def test_what_is_offered(api: TestClient) -> None:
