@@ -25,8 +25,9 @@ class ApiKeys:
         Raises:
             ModelNotFound: there is no such tenant.
         """
+        locked = sa.select(TENANTS.c.name).where(TENANTS.c.name == key.tenant).with_for_update()
         with self._database.write() as connection:
-            if connection.execute(sa.select(TENANTS.c.name).where(TENANTS.c.name == key.tenant)).first() is None:
+            if connection.execute(locked).first() is None:
                 raise ModelNotFound(f"there is no tenant {key.tenant!r}; `burnish tenant list` shows those there are")
             connection.execute(sa.insert(API_KEYS).values(key.model_dump() | {"scopes": list(key.scopes)}))
 

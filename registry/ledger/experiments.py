@@ -81,6 +81,7 @@ class Experiments:
             if promote is not None and promote not in experiment.split.weights:
                 arms = ", ".join(map(str, sorted(experiment.split.weights)))
                 raise InputError(f"promote: version {promote} is no arm of this experiment; its arms are {arms}")
+            routes.lock_model(connection, model)  # what is decided by the route must hold until it is changed
             current = routes.read_route(connection, model)
             if current is None:  # an experiment begins on a live model, and nothing takes a route away
                 raise ModelNotFound(f"nothing of {model!r} is live")

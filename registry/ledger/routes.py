@@ -94,7 +94,7 @@ def change_route(connection: sa.Connection, change: Change) -> Route:
         InputError: the step makes no sense on this route; the message says why.
     """
     model, step = change.model, change.step
-    admitted = _lock_model(connection, model)
+    admitted = lock_model(connection, model)
     current = _checked(connection, change)
     match step:
         case Promote():
@@ -108,6 +108,11 @@ def change_route(connection: sa.Connection, change: Change) -> Route:
         case SetTraffic():
             route = _split(step.split, admitted, _live(model, current))
     return route if route == current else _replace(connection, current, route, change)
+
+
+def lock_model(connection: sa.Connection, model: str) -> tuple[int, ...]:
+    """Lock a model's rows until the transaction ends (SQLite: the whole file is), and return what is admitted."""
+    return tuple(connection.execute(_LOCKED_VERSIONS, {"model": model}).scalars())
 
 
 def standing_champions(history: tuple[ReleaseEvent, ...]) -> tuple[int, ...]:
@@ -190,11 +195,6 @@ def _live(model: str, current: Route | None) -> Route:
     if current is None:
         raise ModelNotFound(f"nothing of {model!r} is live; promote a version first")
     return current
-
-
-def _lock_model(connection: sa.Connection, model: str) -> tuple[int, ...]:
-    """Lock a model's rows until the transaction ends (SQLite: the whole file is), and return what is admitted."""
-    return tuple(connection.execute(_LOCKED_VERSIONS, {"model": model}).scalars())
 
 
 def _checked(connection: sa.Connection, change: Change) -> Route | None:

@@ -104,18 +104,21 @@ class Tenants:
 
         Raises:
             ModelNotFound: there is no such tenant.
-            InputError: it has models, or it is the tenant that always exists.
+            InputError: it has models, an optimization may still make one, or it is the tenant that always exists.
         """
         if name == DEFAULT_TENANT:
             raise InputError(f"the tenant {DEFAULT_TENANT!r} always exists")
+        locked = sa.select(TENANTS).where(TENANTS.c.name == name).with_for_update()
         with self._database.write() as connection:
+            _tenant(connection, locked, name)  # who adds to it waits for its end, or has added before it is looked at
             held = _holdings(connection, name)
             if held.models:
                 raise InputError(f"the tenant {name!r} has {held.models} models; block it and revoke its keys instead")
+            if making := _making(connection, name):
+                raise InputError(f"{len(making)} optimizations of the tenant {name!r} still run; cancel them first")
             connection.execute(sa.delete(API_KEYS).where(API_KEYS.c.tenant == name))
             connection.execute(sa.delete(ARTIFACT_OWNERS).where(ARTIFACT_OWNERS.c.tenant == name))
-            if not connection.execute(sa.delete(TENANTS).where(TENANTS.c.name == name)).rowcount:
-                raise ModelNotFound(_no_tenant(name))
+            connection.execute(sa.delete(TENANTS).where(TENANTS.c.name == name))
 
     def own(self, tenant: str, sha256: str, size_bytes: int) -> bool:
         """Note that a tenant has brought an artifact; noting it again changes nothing.

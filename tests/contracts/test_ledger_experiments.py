@@ -1,10 +1,13 @@
 """Experiments in the ledger: one at a time, begun and ended together with the route, on SQLite and Postgres."""
 
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from registry.errors import InputError, ModelNotFound, VersionConflict
+from registry.ledger import routes
 from registry.ledger.ledger import Ledger
 from registry.records.change import Promote, SetTraffic
 from registry.records.experiment import Experiment, ExperimentMetric
@@ -78,6 +81,26 @@ def test_a_route_that_was_changed_meanwhile_stays_unless_an_arm_is_named(ledger:
     with pytest.raises(InputError, match="arms are 1, 3"):
         end(ledger, again, promote=2)
     assert end(ledger, again, promote=1).split.weights == {1: 100}
+
+
+def test_a_change_in_the_moment_of_the_end_is_not_undone(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, _ = start(ledger)
+    mine = TrafficSplit(weights={1: 70, 3: 30})
+    read = routes.read_route
+    with ThreadPoolExecutor(1) as other:
+
+        def overtaken(connection: Any, model: str) -> Route | None:  # noqa: ANN401
+            monkeypatch.undo()
+            found = read(connection, model)
+            changes.append(other.submit(ledger.change_route, change(SetTraffic(split=mine))))
+            wait(changes, timeout=0.5)  # it waits for the end where that has locked the model
+            return found
+
+        changes: list[Future[Route]] = []
+        monkeypatch.setattr(routes, "read_route", overtaken)
+        end(ledger, begun)
+    assert changes[0].result().split == mine
+    assert getattr(ledger.route("digits"), "split", None) == mine
 
 
 def test_an_experiment_is_found_under_its_own_model_only(ledger: Ledger) -> None:

@@ -1,7 +1,10 @@
 """Tenants, keys, what is owned and what is used, on SQLite and on Postgres."""
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -65,6 +68,39 @@ def test_of_those_who_change_what_they_have_seen_at_once_one_wins(ledger: Ledger
     with pytest.raises(VersionConflict, match="changed by another"):
         ledger.tenants.set_state("acme", TenantState.BLOCKED, seen)
     assert ledger.tenants.set_state("acme", TenantState.BLOCKED, won[0]) == ledger.tenants.get("acme")
+
+
+def when_all_are(ready: threading.Barrier, step: Callable[[], object]) -> None:
+    ready.wait(60)
+    step()
+
+
+def test_nothing_is_added_to_a_tenant_that_is_removed_at_the_same_time(ledger: Ledger) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        for number in range(12):
+            name, all_ready = f"tenant-{number}", threading.Barrier(3)
+            ledger.tenants.add(name, Quotas())
+            steps = (
+                partial(ledger.tenants.remove, name),
+                partial(ledger.keys.add, key(f"{number:012x}", name)),
+                partial(ledger.tenants.own, name, "c" * 64, 100),
+            )
+            ends = [pool.submit(when_all_are, all_ready, step) for step in steps]
+            for end in ends:
+                assert isinstance(end.exception(60), ModelNotFound | None)
+            assert not ledger.keys.all(name)
+            assert not ledger.tenants.owns(name, "c" * 64)
+    assert [tenant.name for tenant in ledger.tenants.all()] == ["default"]
+
+
+def test_a_tenant_is_not_removed_while_a_version_of_its_may_be_made(ledger: Ledger) -> None:
+    ledger.tenants.add("acme", Quotas())
+    queued = optimization("1" * 32, "acme.m", OptimizationState.QUEUED)
+    assert ledger.tenants.claim_version(queued) is None
+    with pytest.raises(InputError, match="1 optimizations of the tenant 'acme' still run"):
+        ledger.tenants.remove("acme")
+    ledger.save_optimization(queued.model_copy(update={"state": OptimizationState.CANCELLED}))
+    ledger.tenants.remove("acme")
 
 
 def test_a_name_whose_audit_is_kept_is_not_given_again(ledger: Ledger) -> None:
