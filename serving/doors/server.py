@@ -69,11 +69,14 @@ class Server:
             self._file.unlink(missing_ok=True)
         for server in self._servers:
             server.close()
-        for connection in list(self._connections):
-            connection.close_when_answered()
         deadline = asyncio.get_running_loop().time() + self._drain_seconds
-        while self._connections and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(_POLL_SECONDS)
+        told, waiting = set[Connection](), True
+        while waiting and asyncio.get_running_loop().time() < deadline:
+            for connection in self._connections - told:
+                connection.close_when_answered()
+                told.add(connection)
+            await asyncio.sleep(_POLL_SECONDS)  # once at least: one may be accepted that is not among them yet
+            waiting = bool(self._connections)
         for connection in list(self._connections):
             connection.abort()
         self._sweeper.cancel()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.doors.http import http_server
-from serving.doors.server import Server
+from serving.doors.http import HttpConnection, http_server
+from serving.doors.server import Connection, Server
 from serving.engine.shared_bound import SharedBound
 from tests.unit.serving.doors.http_echo import CLOSE, SLOW, Echo, refuse
 
@@ -75,3 +75,28 @@ def test_who_finds_the_port_taken_leaves_the_file_to_who_has_it(tmp_path: Path) 
         await first.close()
 
     asyncio.run(work())
+
+
+def test_who_comes_while_the_port_is_closed_is_answered_and_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    aborted: list[Connection] = []
+    monkeypatch.setattr(HttpConnection, "abort", aborted.append)
+
+    async def work() -> None:
+        door = server()
+        closing: list[asyncio.Task[None]] = []
+        connect = door._connect
+
+        def connect_while_closing() -> Connection:
+            closing.append(asyncio.create_task(door.close()))  # goes on before the connection is told that it is made
+            return connect()
+
+        monkeypatch.setattr(door, "_connect", connect_while_closing)
+        port = await door.open("127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(ASK.replace(CLOSE, b""))
+        assert (await asyncio.wait_for(reader.read(), 10)).endswith(b"POST /a xy")
+        await closing[0]
+        writer.close()
+
+    asyncio.run(work())
+    assert aborted == [], "what it asks next would be cut off"
