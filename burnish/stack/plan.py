@@ -92,14 +92,14 @@ def run_folder(home: Path) -> Path:
 
 def read_plan(home: Path) -> StackPlan | None:
     """Return the plan that the stack was last started with, if it ever was."""
-    path = run_folder(home) / PLAN_FILE
-    return StackPlan.model_validate_json(path.read_bytes()) if path.exists() else None
+    content = _content(run_folder(home) / PLAN_FILE)
+    return None if content is None else StackPlan.model_validate_json(content)
 
 
 def read_state(home: Path) -> SupervisorState | None:
     """Return the supervisor's state; None if it was stopped in order or never ran."""
-    path = run_folder(home) / STATE_FILE
-    return SupervisorState.model_validate_json(path.read_bytes()) if path.exists() else None
+    content = _content(run_folder(home) / STATE_FILE)
+    return None if content is None else SupervisorState.model_validate_json(content)
 
 
 def write_record(path: Path, record: Record) -> None:
@@ -108,3 +108,11 @@ def write_record(path: Path, record: Record) -> None:
     draft.touch(mode=0o600)
     draft.write_text(record.model_dump_json(indent=1), encoding="utf-8")
     draft.replace(path)
+
+
+def _content(path: Path) -> bytes | None:
+    """Whoever stops the stack may remove the file at any moment."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None

@@ -1,6 +1,8 @@
 import stat
 from pathlib import Path
 
+import pytest
+
 from burnish.stack.plan import (
     PLAN_FILE,
     STATE_FILE,
@@ -38,4 +40,9 @@ def test_what_may_hold_passwords_is_readable_by_its_owner_alone(tmp_path: Path) 
 
 def test_a_folder_without_a_stack_has_neither(tmp_path: Path) -> None:
     assert read_plan(tmp_path) is None
+    assert read_state(tmp_path) is None
+
+
+def test_a_state_that_is_removed_while_it_is_looked_at_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "exists", lambda _: True)
     assert read_state(tmp_path) is None
