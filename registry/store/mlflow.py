@@ -28,7 +28,7 @@ from registry.errors import InputError, ModelNotFound, RegistryError, TransientE
 from registry.model_card import model_card
 from registry.records.model import ModelVersion, VersionDraft
 from registry.store.location import ArtifactLocation
-from registry.store.model_directory import MODEL_FOLDER, VERSION_FILE, write_model_directory
+from registry.store.mlflow_directory import MODEL_FOLDER, VERSION_FILE, write_model_directory
 from registry.store.version_record import (
     ATTACHMENT,
     DRAFT,
