@@ -134,6 +134,7 @@ def test_what_is_loaded_while_memory_goes_back_takes_no_room_twice(
                 residency.evict(one)
             await residency.room.relieve()
             budget, loader = residency.room.budget, residency._loader
+            await until(lambda: not any(budget.held + budget.reserved))  # what was evicted is closed
             world.leaked_bytes = 4 * MIB
 
             async def give_back() -> None:
