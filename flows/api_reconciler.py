@@ -85,12 +85,7 @@ class Reconciler:
 
     def look(self, *, whole: bool = True) -> Findings:
         """Do one round: over all of the model store, or only over what has changed in the ledger."""
-        notes: list[str] = []
-        try:
-            notes.extend(self._following.repair(whole=whole))
-        except _PASSING as error:
-            self._following.mirrors = f"cannot be looked at: {error}"
-            notes.append(str(error))
+        notes = list(self._followed(self._following.repair(whole=whole)))
         notes.extend(self._do_further())
         notes.extend(note for tell in self._told for note in tell())
         try:
@@ -102,12 +97,7 @@ class Reconciler:
     def follow(self) -> Findings:
         """Look only at the models that it was woken for; what the last round found of the others still stands."""
         changed = [self._changed.pop() for _ in range(len(self._changed))]
-        notes = list(self.findings.notes)
-        try:
-            notes.extend(self._following.follow(changed))
-        except BurnishError as error:  # the next round tries again: it goes by what is in the ledger
-            self._following.mirrors = f"cannot be looked at: {error}"
-            notes.append(str(error))
+        notes = [*self.findings.notes, *self._followed(self._following.follow(changed))]
         return Findings(mirrors=self._following.mirrors, notes=tuple(dict.fromkeys(notes)))
 
     def _run(self) -> None:
@@ -133,6 +123,14 @@ class Reconciler:
             if note not in known:
                 _log.warning(note)
         self.findings = found
+
+    def _followed(self, steps: Iterator[str]) -> Iterator[str]:
+        """Pass on what is told of steps; where they fail, the next round goes by what is in the ledger."""
+        try:
+            yield from steps
+        except _PASSING as error:
+            self._following.mirrors = f"cannot be looked at: {error}"
+            yield str(error)
 
     def _do_further(self) -> Iterator[str]:
         for step in self._further:

@@ -1,6 +1,7 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,20 @@ def test_a_round_without_ledger_or_disk_is_a_note_and_the_next_one_follows(stack
         followed = api_reconciler.Reconciler(ledger, stack.store, stack.platform.deployments, folder)
         (note,) = followed.look().notes
         assert told in note
+
+
+def test_a_disk_that_is_full_while_an_alias_follows_is_a_note(
+    stack: FakeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    following = stack.platform.reconciler
+    monkeypatch.setattr("flows.following.mirror", full)
+    following._changed.add("digits")
+    found = following.follow()
+    assert [note for note in found.notes if "No space left" in note]
+    assert "No space left" in found.mirrors
 
 
 def test_what_others_tell_is_among_the_notes_of_a_round(stack: FakeStack) -> None:
