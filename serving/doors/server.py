@@ -70,11 +70,10 @@ class Server:
         for server in self._servers:
             server.close()
         deadline = asyncio.get_running_loop().time() + self._drain_seconds
-        told, waiting = set[Connection](), True
+        waiting = True
         while waiting and asyncio.get_running_loop().time() < deadline:
-            for connection in self._connections - told:
+            for connection in list(self._connections):
                 connection.close_when_answered()
-                told.add(connection)
             await asyncio.sleep(_POLL_SECONDS)  # once at least: one may be accepted that is not among them yet
             waiting = bool(self._connections)
         for connection in list(self._connections):
