@@ -87,6 +87,11 @@ def served(number: int, name: str = "", *, signature: Signature = BATCHED, invar
     )
 
 
+def sized(version: ServedVersion, size_bytes: int) -> ServedVersion:
+    """The version with an artifact of this size."""
+    return version.model_copy(update={"artifact": version.artifact.model_copy(update={"size_bytes": size_bytes})})
+
+
 def entry(
     generation: int,
     weights: dict[int, float] | None,
@@ -185,6 +190,8 @@ class FakeWorld:
         monkeypatch.setattr(loader, "build_runtime", self.build_runtime)  # type: ignore[attr-defined]
         monkeypatch.setattr(residency, "resident_set_bytes", self.resident_set_bytes)  # type: ignore[attr-defined]
         monkeypatch.setattr(meter, "resident_set_bytes", self.resident_set_bytes)  # type: ignore[attr-defined]
+        monkeypatch.setattr(meter, "start_peak", self.resident_set_bytes)  # type: ignore[attr-defined]
+        monkeypatch.setattr(meter, "peak_bytes", self.resident_set_bytes)  # type: ignore[attr-defined]
         monkeypatch.setattr(meter, "allocated_bytes", self.allocated_bytes)  # type: ignore[attr-defined]
         monkeypatch.setattr(meter, "thread_time", lambda: self.worked_s)  # type: ignore[attr-defined]
         monkeypatch.setattr(residency, "slack_bytes", lambda _bound: 0)  # type: ignore[attr-defined]

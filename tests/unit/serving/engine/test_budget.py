@@ -2,7 +2,7 @@
 
 from serving.engine.budget import Budget, Cost, at_least
 from serving.engine.experience import Experience
-from tests.unit.serving.engine.doubles import served
+from tests.unit.serving.engine.doubles import served, sized
 
 MIB = 2**20
 
@@ -106,5 +106,5 @@ def test_quick_is_what_one_thread_opens_in_a_moment() -> None:
 
 
 def test_a_guess_never_refuses_what_may_fit() -> None:
-    big = served(1).model_copy(update={"artifact": served(1).artifact.model_copy(update={"size_bytes": 80 * MIB})})
+    big = sized(served(1), 80 * MIB)
     assert Experience((100 * MIB, 8)).expected(big).held[0] == 100 * MIB

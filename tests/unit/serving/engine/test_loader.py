@@ -16,7 +16,7 @@ from serving.engine.budget import LARGE_BYTES
 from serving.engine.infer import contain
 from serving.engine.residency import Residency, ResidencyLimits
 from serving.engine.runs import RunThreads
-from tests.unit.serving.engine.doubles import FakeSession, FakeWorld, run, served, until
+from tests.unit.serving.engine.doubles import FakeSession, FakeWorld, run, served, sized, until
 
 MEASURED = 8
 """Loads of a kind until it is known."""
@@ -166,10 +166,7 @@ def test_nothing_of_an_unloaded_version_waits_for_the_garbage_collector(world: F
 def test_a_runtime_is_set_up_once_for_a_large_and_a_small_version(
     world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(meter, "start_peak", world.resident_set_bytes)
-    monkeypatch.setattr(meter, "peak_bytes", world.resident_set_bytes)
-    artifact = served(1).artifact.model_copy(update={"size_bytes": LARGE_BYTES})
-    large = served(1).model_copy(update={"artifact": artifact})
+    large = sized(served(1), LARGE_BYTES)
     set_ups = 0
     both = threading.Barrier(2)
 

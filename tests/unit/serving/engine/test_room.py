@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from serving.engine import meter
 from serving.engine.budget import slack_bytes
-from tests.unit.serving.engine.doubles import MIB, FakeSession, FakeWorld, run, served, until
+from tests.unit.serving.engine.doubles import MIB, FakeSession, FakeWorld, run, served, sized, until
 from tests.unit.serving.engine.test_residency import loaded, open_residency, slots, use
 
 
@@ -70,11 +69,8 @@ def test_what_a_library_sets_up_once_is_no_models(world: FakeWorld, known: bool)
 def test_what_a_library_sets_up_is_no_part_of_the_peak_of_the_load_that_met_it(
     world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(meter, "start_peak", world.resident_set_bytes)
-    monkeypatch.setattr(meter, "peak_bytes", world.resident_set_bytes)
     world.set_up_bytes = 30 * MIB
-    artifact = served(1).artifact.model_copy(update={"size_bytes": 5 * MIB})
-    large = served(1).model_copy(update={"artifact": artifact})
+    large = sized(served(1), 5 * MIB)
 
     async def work() -> None:
         async with open_residency(world, resident_mib=20) as residency:
@@ -118,10 +114,7 @@ def test_many_loads_at_once_keep_the_budget(world: FakeWorld) -> None:
 def test_what_is_loaded_while_memory_goes_back_takes_no_room_twice(
     world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(meter, "start_peak", world.resident_set_bytes)
-    monkeypatch.setattr(meter, "peak_bytes", world.resident_set_bytes)
-    artifact = served(9).artifact.model_copy(update={"size_bytes": 5 * MIB})
-    large = served(9).model_copy(update={"artifact": artifact})
+    large = sized(served(9), 5 * MIB)
     charged: list[int] = []
 
     async def work() -> None:
